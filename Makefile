@@ -1,0 +1,39 @@
+# The two commands of this project are `make run` and `make test`; CONTRIBUTING.md tells about the others.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= config.toml
+
+.PHONY: run test check unit format clean
+
+run: $(VENV)/.ready-run
+	@exec $(BIN)/hmacfs serve --config $(CONFIG)
+
+# Everything, with real servers. CI=true turns a skipped live test into a failure.
+test: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# What a developer runs before every commit: under a minute.
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/install
+
+format: $(VENV)/.ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The virtual environment is made again whenever the dependencies change, and only then.
+$(VENV)/.ready-run: setup.cfg tools/setup.sh
+	@PYTHON=$(PYTHON) sh tools/setup.sh run $(VENV)
+
+$(VENV)/.ready-test: setup.cfg tools/setup.sh
+	@PYTHON=$(PYTHON) sh tools/setup.sh test $(VENV)

@@ -1,0 +1,107 @@
+"""Start-up in the master, before any worker exists: settings, log, directories, secret, listening sockets.
+
+What it keeps survives a reload (SIGHUP) and is inherited by the workers, so that all of them run on the same settings,
+and a configuration that was broken meanwhile changes nothing.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hmacfs import __version__, configfile
+from hmacfs.errors import ConfigError
+from hmacfs.server import listeners
+from hmacfs.server.config import gunicorn_settings
+from hmacfs.settings import Settings
+from hmacfs.storage import local, secretfile
+from hmacfs.telemetry import logs
+
+Announce = Callable[[Settings, Sequence[str]], None]
+
+
+@dataclass
+class _Kept:
+    """What outlives a reload. ``bind`` and ``bound_to`` tell the open sockets."""
+
+    settings: Settings | None = None
+    bind: list[str] = field(default_factory=list)
+    bound_to: list[str] = field(default_factory=list)
+
+
+_kept = _Kept()
+
+
+def current_settings() -> Settings | None:
+    """The settings that the master runs on; None where it did not start through this module."""
+    return _kept.settings
+
+
+def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
+    """gunicorn's settings, at start and at every reload.
+
+    Args:
+        announce: called once the server listens, with the settings and the addresses it listens on.
+
+    Raises:
+        ConfigError: at start only. A reload that fails is logged and keeps everything as it was.
+    """
+    try:
+        settings = _prepared()
+    except ConfigError as error:
+        if _kept.settings is None:
+            raise
+        for problem in error.problems:
+            logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
+        settings = _kept.settings
+    if _kept.settings is not None and settings.listen_port != _kept.settings.listen_port:
+        logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
+    if not _kept.bind:
+        _bind(settings)
+    _kept.settings = settings
+
+    def when_ready(_arbiter: Any) -> None:
+        logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
+        for address in _kept.bound_to:
+            logs.event(logging.INFO, f"Listening on {address}")
+        if announce is not None:
+            announce(settings, _kept.bound_to)
+
+    return gunicorn_settings(settings, _kept.bind, when_ready=when_ready, on_exit=_on_exit)
+
+
+def _prepared() -> Settings:
+    loaded = configfile.load()
+    settings = configfile.usable(loaded)
+    local.prepare(settings.store_dir)
+    if not settings.secret:
+        secretfile.load_or_make(settings.state_dir)
+    logs.configure(settings.log_level, settings.log_file)
+    if _kept.settings is None and (removed := local.sweep_leftovers(settings.store_dir)):
+        logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
+    for warning in loaded.warnings:
+        logs.event(logging.WARNING, warning)
+    if os.geteuid() == 0 and _kept.settings is None:
+        logs.event(logging.WARNING, "Running as root: use a user of its own, as the systemd unit does")
+    return settings
+
+
+def _bind(settings: Settings) -> None:
+    if listeners.are_inherited(os.environ, os.getpid()):
+        _kept.bind = [str(settings.listen_port)]  # gunicorn takes the inherited sockets instead
+        _kept.bound_to = ["inherited sockets"]
+        return
+    for sock in listeners.bind(settings):
+        name = sock.getsockname()
+        _kept.bound_to.append(f"unix:{name}" if isinstance(name, str) else _shown(name))
+        _kept.bind.append(f"fd://{sock.detach()}")
+
+
+def _shown(name: tuple[Any, ...]) -> str:
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _on_exit(_arbiter: Any) -> None:
+    logs.event(logging.INFO, "Stopped")

@@ -1,0 +1,72 @@
+"""What every command needs: the --config option, settings or a clear refusal, one way to end with an error."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from hmacfs import configfile
+from hmacfs.configfile import Loaded
+from hmacfs.errors import ConfigError
+from hmacfs.settings import Settings
+from hmacfs.storage import secretfile
+
+USAGE_ERROR = 2
+
+config_option = click.option(
+    "--config",
+    "-config",
+    "config_path",
+    metavar="PATH",
+    help="Configuration file; HMACFS_CONFIG names it where this is absent, else ./config.toml.",
+)
+
+
+def fail(*lines: str, status: int = 1) -> NoReturn:
+    """End with ``lines`` on standard error."""
+    for line in lines:
+        click.echo(f"hmacfs: {line}", err=True)
+    sys.exit(status)
+
+
+def config_errors_told(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns ConfigError into one clear line for each problem and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            fail(*error.problems, status=USAGE_ERROR)
+
+    return wrapper
+
+
+def load(config_path: str | None) -> Loaded:
+    """The loaded configuration. Also makes it the one that HMACFS_CONFIG names, for what we start."""
+    loaded = configfile.load(config_path)
+    os.environ["HMACFS_CONFIG"] = loaded.path
+    return loaded
+
+
+def settings_of(config_path: str | None) -> Settings:
+    return configfile.usable(load(config_path))
+
+
+def secret_of(settings: Settings) -> str:
+    """The secret that the server verifies with; made in StateDir if there is none yet."""
+    return settings.secret or secretfile.load_or_make(settings.state_dir)
+
+
+def public_url(settings: Settings) -> str:
+    """Scheme and host that people see, without a slash at the end."""
+    if settings.base_url:
+        return settings.base_url.rstrip("/")
+    address = settings.listen_port
+    if address.path:
+        return "http://localhost"
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+    return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"

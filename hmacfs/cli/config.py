@@ -1,0 +1,38 @@
+"""hmacfs config: the effective configuration and where each value came from."""
+
+import json
+from typing import Any
+
+import click
+
+from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
+from hmacfs.settings import MODE, Key, keys
+from hmacfs.units import Address
+
+
+@click.command()
+@config_option
+@click.option("--show", is_flag=True, default=True, help="Print it (the default).")
+@config_errors_told
+def config(config_path: str | None, show: bool) -> None:  # noqa: ARG001 - there is nothing else it could do
+    """Print the effective configuration as TOML, with the source of each value; secrets are masked."""
+    loaded = load(config_path)
+    click.echo(f"# {loaded.path}")
+    for key in keys():
+        if key.works:
+            value = getattr(loaded.settings, key.attribute)
+            click.echo(f"{key.name} = {_shown(key, value)}  # {loaded.sources.get(key.name, 'default')}")
+    for warning in loaded.warnings:
+        click.echo(f"hmacfs: {warning}", err=True)
+    if loaded.errors:
+        fail(*(f"{loaded.path}: {error}" for error in loaded.errors), status=USAGE_ERROR)
+
+
+def _shown(key: Key, value: Any) -> str:
+    if key.secret:
+        return '"(hidden)"' if value else '""'
+    if key.kind is MODE:
+        return f'"{value:04o}"'
+    if value is None:
+        return json.dumps(key.default)
+    return json.dumps(str(value) if isinstance(value, Address) else value, ensure_ascii=False)

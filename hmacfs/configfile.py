@@ -1,0 +1,178 @@
+"""One TOML file and the environment to Settings, with every problem reported at once.
+
+Keys match regardless of case and underscores, and table headers are ignored, so that files of prosody-filer and of the
+Go server load as they are. ``toml`` is used behind ``parse_toml`` only; tomllib would accept the same files.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import toml
+
+from hmacfs.errors import ConfigError
+from hmacfs.settings import Key, Settings, contradictions, keys
+from hmacfs.units import Address
+
+DEFAULT_PATH = "./config.toml"
+ENVIRONMENT_PREFIX = "HMACFS_"
+
+ALIASES = {
+    "listenaddress": "listenport",
+    "storagepath": "storedir",
+    "maxuploadsize": "uploadmaxsize",
+    "minfreebytes": "minfreespace",
+    "redisdbindex": "redisdb",
+    "chunkeduploadsenabled": "chunkingenabled",
+    "resumableuploadsenabled": "resumableuploadsenabled",
+    "sessiontimeout": "sessionttl",
+    "level": "loglevel",
+    "file": "logfile",
+}
+"""Names of the Go server 3.x that mean one of our keys, in normal form."""
+
+IGNORED_TABLES = frozenset(("downloads",))
+"""Tables of the Go server 3.x whose keys would collide with ours and never had an effect there."""
+
+
+@dataclass
+class Loaded:
+    """What a load found: the settings, where each given key came from, and the problems.
+
+    ``errors`` stop everything; ``warnings`` (unknown or not yet effective keys) stop ``hmacfs check`` only.
+    """
+
+    settings: Settings
+    path: str
+    sources: dict[str, str] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def normal(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The only place that knows the TOML library. Raises ValueError with its message."""
+    try:
+        return toml.loads(text)
+    except (toml.TomlDecodeError, IndexError, TypeError) as error:  # toml 0.10 leaks both on some broken input
+        raise ValueError(str(error)) from error
+
+
+def read(path: str) -> dict[str, Any]:
+    """The tables of the file at ``path``. Raises ConfigError with one line that says what to do."""
+    shown = os.path.abspath(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_toml(file.read())
+    except FileNotFoundError:
+        problem = f"{shown} does not exist. Name your configuration with --config PATH, or copy config.toml there."
+    except IsADirectoryError:
+        problem = f"{shown} is a directory. Name the configuration file itself with --config PATH."
+    except PermissionError:
+        problem = f"{shown} may not be read by this user. Check its owner and permissions."
+    except UnicodeDecodeError:
+        problem = f"{shown} is not UTF-8 text. Save it as UTF-8."
+    except OSError as error:
+        problem = f"{shown} cannot be read: {error.strerror}."
+    except ValueError as error:
+        problem = f"{shown} is not valid TOML: {error}."
+    raise ConfigError([problem])
+
+
+def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """Settings from the file at ``path`` (or HMACFS_CONFIG, or ./config.toml) and the environment.
+
+    Raises:
+        ConfigError: the file cannot be read as TOML. Problems with keys are in the answer instead, all of them.
+    """
+    path = path or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or DEFAULT_PATH
+    loaded = Loaded(Settings(), os.path.abspath(path))
+    raw: dict[str, Any] = {}
+    tables = read(path)
+    for source, name, value in (*_flatten(tables), *_from_environment(environ)):
+        key = _find(name)
+        if key is None:
+            loaded.warnings.append(_unknown(name, source))
+        elif key.name in raw and loaded.sources[key.name] != "environment" != source and raw[key.name] != value:
+            loaded.errors.append(f"{key.name} is given twice with different values in {path}: keep one.")
+        else:
+            raw[key.name] = value
+            loaded.sources[key.name] = source
+    values = _values(raw, loaded)
+    bind_ip = next((v for _, n, v in _flatten(tables) if normal(n) == "bindip" and isinstance(v, str)), "")
+    if bind_ip and not values["listen_port"].host and not values["listen_port"].path:
+        values["listen_port"] = Address(bind_ip, values["listen_port"].port)
+    loaded.settings = replace(Settings(), **_absolute(values, os.path.dirname(loaded.path)))
+    loaded.errors.extend(contradictions(loaded.settings))
+    return loaded
+
+
+def usable(loaded: Loaded) -> Settings:
+    """The settings, or ConfigError naming every error in them."""
+    if loaded.errors:
+        raise ConfigError([f"{loaded.path}: {error}" for error in loaded.errors])
+    return loaded.settings
+
+
+def _flatten(tables: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            if name.lower() not in IGNORED_TABLES:
+                yield from _flatten(value)
+        else:
+            yield "file", name, value
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for name, value in environ.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name != f"{ENVIRONMENT_PREFIX}CONFIG":
+            yield "environment", name[len(ENVIRONMENT_PREFIX) :], value
+
+
+def _find(name: str) -> Key | None:
+    wanted = ALIASES.get(normal(name), normal(name))
+    return next((key for key in keys() if normal(key.name) == wanted), None)
+
+
+def _unknown(name: str, source: str) -> str:
+    if normal(name) == "bindip":
+        return "bind_ip belongs to the Go server: it is taken as the host of ListenPort. Write it there."
+    shown = ENVIRONMENT_PREFIX + name if source == "environment" else name
+    by_normal = {normal(key.name): key.name for key in keys()}
+    near = difflib.get_close_matches(normal(name), by_normal, n=1, cutoff=0.6)
+    hint = f" Did you mean {by_normal[near[0]]}?" if near else ""
+    return f"{shown} is not a key of this server.{hint}"
+
+
+def _values(raw: Mapping[str, Any], loaded: Loaded) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key in keys():
+        value = raw.get(key.name, key.default)
+        if key.kind.blank_is_default and value == "":
+            value = key.default
+        try:
+            values[key.attribute] = key.kind.parse(value)
+        except (ValueError, KeyError):
+            shown = "(hidden)" if key.secret else repr(value)
+            loaded.errors.append(f"{key.name} = {shown} is not usable: it takes {key.kind.form}.")
+            values[key.attribute] = key.kind.parse(key.default)
+        if key.name in raw and not key.works:
+            loaded.warnings.append(f"{key.name} has no effect in this version.")
+    return values
+
+
+def _absolute(values: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Relative paths are relative to the folder of the config file, wherever the server was started from."""
+    result = dict(values)
+    for key in keys():
+        value = values[key.attribute]
+        if key.kind.is_path and value:
+            result[key.attribute] = os.path.normpath(os.path.join(folder, value))
+        elif isinstance(value, Address) and value.path:
+            result[key.attribute] = Address(path=os.path.normpath(os.path.join(folder, value.path)))
+    return result

@@ -1,0 +1,54 @@
+"""Whose request it is, told only by peers that we trust."""
+
+import ipaddress
+from collections.abc import Sequence
+
+UNIX_PEER = "unix:"
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ProxyTrust:
+    """The trusted proxies, ready for lookups.
+
+    Args:
+        trusted: addresses, networks, and "unix:" for peers on a Unix socket.
+    """
+
+    def __init__(self, trusted: Sequence[str]) -> None:
+        self._unix = UNIX_PEER in trusted
+        self._networks: list[_Network] = [ipaddress.ip_network(t, strict=False) for t in trusted if t != UNIX_PEER]
+
+    def trusts(self, address: str) -> bool:
+        """Whether ``address`` (as the socket tells it; empty for a Unix socket) may speak for others."""
+        if not address:
+            return self._unix
+        parsed = folded(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+    def client(self, peer: str, forwarded_for: str) -> str:
+        """The client's address: the first entry of X-Forwarded-For, from the right, that is not a trusted proxy.
+
+        Entries further left were written by the client itself and prove nothing. An entry that is not an address ends
+        the walk. Over a Unix socket without the header the answer is empty.
+        """
+        address = peer
+        for entry in reversed(forwarded_for.split(",")) if forwarded_for else ():
+            if not self.trusts(address):
+                break
+            parsed = folded(entry.strip())
+            if parsed is None:
+                break
+            address = str(parsed)
+        parsed = folded(address) if address else None
+        return str(parsed) if parsed else ""
+
+
+def folded(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The parsed address, an IPv4-mapped IPv6 address as IPv4; None when it is not an address."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed

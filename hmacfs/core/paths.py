@@ -1,0 +1,93 @@
+"""The path of a slot: which byte strings can be stored, and how a path is shown and linked.
+
+PATH is what follows the URL prefix, percent-decoded exactly once by the server. It is never normalised: the MAC is over
+these very bytes, and two different byte strings are never one file.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from hmacfs.errors import BadPath
+
+MAX_PATH_BYTES = 1024
+MAX_SEGMENT_BYTES = 255
+"""NAME_MAX of every common Linux filesystem."""
+MAX_SEGMENTS = 8
+
+_CONTROL = frozenset((*range(0x20), 0x7F))
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPath:
+    """A path that can be stored: valid UTF-8, one to eight segments, none of them special.
+
+    Attributes:
+        raw: the bytes that were signed, no leading slash.
+        segments: the same, split at slashes.
+    """
+
+    raw: bytes
+    segments: tuple[bytes, ...]
+
+    @property
+    def name(self) -> str:
+        """The last segment, the file's name for people."""
+        return self.segments[-1].decode()
+
+    def __str__(self) -> str:
+        return shown(self.raw)
+
+
+def parse(raw: bytes) -> SlotPath:
+    """The slot path for ``raw``, or BadPath saying which rule it breaks (protocol, section 1)."""
+    if len(raw) > MAX_PATH_BYTES:
+        raise BadPath(f"path over {MAX_PATH_BYTES} bytes")
+    if not _CONTROL.isdisjoint(raw):
+        raise BadPath("control byte in path")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadPath("path is not UTF-8") from None
+    segments = tuple(raw.split(b"/"))
+    if len(segments) > MAX_SEGMENTS:
+        raise BadPath(f"more than {MAX_SEGMENTS} segments")
+    for segment in segments:
+        if segment in (b"", b".", b".."):
+            raise BadPath("empty or dot segment")
+        if len(segment) > MAX_SEGMENT_BYTES:
+            raise BadPath(f"segment over {MAX_SEGMENT_BYTES} bytes")
+    if segments[0].startswith(b"."):
+        raise BadPath("first segment begins with a dot")  # .hmacfs and .uploads are ours
+    return SlotPath(raw, segments)
+
+
+def under_prefix(url_path: bytes, prefix: str) -> bytes | None:
+    """What follows ``/prefix/`` in a decoded URL path; None when the URL is not under it.
+
+    The prefix itself, with or without a slash, gives an empty answer.
+    """
+    if not prefix:
+        return url_path[1:] if url_path.startswith(b"/") else None
+    start = b"/" + prefix.encode()
+    if url_path == start:
+        return b""
+    return url_path[len(start) + 1 :] if url_path.startswith(start + b"/") else None
+
+
+def url_path(raw: bytes, prefix: str) -> str:
+    """The absolute URL path of a slot, percent-encoded so that every client reads it the same way.
+
+    Only unreserved characters stay (RFC 3986 section 2.3): some clients read "+" as a space.
+    """
+    return "/" + quote((prefix.encode() + b"/" if prefix else b"") + raw, safe="/-._~")
+
+
+def shown(raw: bytes) -> str:
+    """A path for logs: readable Unicode stays, anything that could forge or split a line is percent-encoded.
+
+    Not printable, space, percent, quotation mark and backslash are encoded; so the form is unambiguous.
+    """
+    text = raw.decode("utf-8", "surrogateescape")
+    return "".join(
+        c if c.isprintable() and c not in ' %"\\' else quote(c, safe="", errors="surrogateescape") for c in text
+    )

@@ -1,0 +1,67 @@
+"""Conditional requests (RFC 9110 section 13) for a file with a strong ETag and a modification time."""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+
+class Outcome(Enum):
+    PROCEED = "proceed"
+    NOT_MODIFIED = "not-modified"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The conditional header fields of a request, empty where absent."""
+
+    if_match: str = ""
+    if_none_match: str = ""
+    if_modified_since: str = ""
+    if_unmodified_since: str = ""
+    if_range: str = ""
+
+
+def judge(conditions: Conditions, etag: str, modified: int) -> Outcome:
+    """What a GET or HEAD should do, in the order of RFC 9110 section 13.2.2.
+
+    Args:
+        etag: the strong entity tag, with its quotation marks.
+        modified: Last-Modified in whole Unix seconds.
+    """
+    if conditions.if_match:
+        if not _lists(conditions.if_match, etag, weak=False):
+            return Outcome.FAILED
+    elif conditions.if_unmodified_since:
+        limit = http_date(conditions.if_unmodified_since)
+        if limit is not None and modified > limit:
+            return Outcome.FAILED
+    if conditions.if_none_match:
+        return Outcome.NOT_MODIFIED if _lists(conditions.if_none_match, etag, weak=True) else Outcome.PROCEED
+    since = http_date(conditions.if_modified_since) if conditions.if_modified_since else None
+    return Outcome.NOT_MODIFIED if since is not None and modified <= since else Outcome.PROCEED
+
+
+def range_applies(conditions: Conditions, etag: str, modified: int) -> bool:
+    """Whether Range counts: no If-Range, or one that names this very file by strong ETag or exact date."""
+    value = conditions.if_range
+    if not value:
+        return True
+    if value.startswith('"'):
+        return value == etag
+    return http_date(value) == modified
+
+
+def http_date(text: str) -> int | None:
+    """Unix seconds of an HTTP date in any of its three forms; None when it is not one."""
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _lists(header: str, etag: str, *, weak: bool) -> bool:
+    if header.strip() == "*":
+        return True
+    tags = (tag.strip() for tag in header.split(","))  # our own tags hold no comma
+    return any((tag.removeprefix("W/") if weak else tag) == etag for tag in tags)

@@ -1,0 +1,189 @@
+"""Every error this package raises, in one tree.
+
+A request error knows three things a client may see (a stable ``code``, an HTTP ``status`` and one public
+``sentence``) and may carry evidence for the log as attributes. ``web/errors.py`` gives it its HTTP face; the same
+``code`` labels the log line. Evidence never holds a secret, a MAC or a query string.
+
+    HmacfsError
+    +-- ConfigError                   settings cannot be used; for people, exit status 2
+    +-- RequestError
+        +-- BadRequest           400  bad-request
+        |   +-- BadPath          400  bad-path
+        |   +-- BadQuery         400  bad-query
+        |   +-- BadHeader        400  bad-header
+        |   +-- BadContentRange  400  bad-content-range
+        |   +-- BadBody          400  bad-body
+        |   +-- Truncated        400  body-truncated
+        +-- BadSignature         403  bad-signature
+        +-- NotFound             404  not-found
+        +-- MethodNotAllowed     405  method-not-allowed
+        +-- BodyTimeout          408  body-timeout
+        +-- FileExists           409  file-exists
+        +-- PathConflict         409  path-conflict
+        +-- LengthRequired       411  length-required
+        +-- PreconditionFailed   412  precondition-failed
+        +-- TooLarge             413  too-large
+        +-- RangeNotSatisfiable  416  range-not-satisfiable
+        +-- UnsupportedCoding    501  unsupported-coding
+        +-- StorageFailed        500  storage-failed
+        +-- StorageBusy          503  storage-busy
+        +-- StorageFull          507  storage-full
+"""
+
+from collections.abc import Sequence
+
+
+class HmacfsError(Exception):
+    """Base of everything raised on purpose by this package."""
+
+
+class ConfigError(HmacfsError):
+    """Settings that cannot be used: one line per problem, each saying what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class RequestError(HmacfsError):
+    """A refused or failed request, as the client will see it."""
+
+    code = "internal"
+    status = 500
+    sentence = "The server could not handle this request."
+    retry_after: int | None = None
+    """Seconds for a Retry-After header, where trying again can help."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.sentence)
+        self.detail = detail
+        """What the log may say beyond the public sentence."""
+
+
+class BadRequest(RequestError):
+    code, status = "bad-request", 400
+    sentence = "The request is malformed."
+
+
+class BadPath(BadRequest):
+    code = "bad-path"
+    sentence = "The path is not one that can be stored."
+
+
+class BadQuery(BadRequest):
+    code = "bad-query"
+    sentence = "The query string is malformed or repeats a signing parameter."
+
+
+class BadHeader(BadRequest):
+    code = "bad-header"
+    sentence = "A request header is malformed or contradicts another."
+
+
+class BadContentRange(BadRequest):
+    """RFC 9110 section 14.4: a Content-Range on PUT that is not supported is refused, never ignored."""
+
+    code = "bad-content-range"
+    sentence = "Content-Range is not accepted here."
+
+
+class BadBody(BadRequest):
+    code = "bad-body"
+    sentence = "The body is not framed correctly."
+
+
+class Truncated(BadRequest):
+    code = "body-truncated"
+    sentence = "The body ended before its declared length; nothing was stored."
+
+
+class BadSignature(RequestError):
+    """Missing, malformed or wrong: one face for all three, only the log tells them apart.
+
+    Args:
+        protocol: which parameter was judged, or "none".
+        reason: "missing", "malformed" or "wrong".
+        hints: sentences an operator can act on.
+    """
+
+    code, status = "bad-signature", 403
+    sentence = "The signature is missing or wrong."
+
+    def __init__(self, protocol: str, reason: str, hints: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.protocol = protocol
+        self.reason = reason
+        self.hints = tuple(hints)
+
+
+class NotFound(RequestError):
+    code, status = "not-found", 404
+    sentence = "There is no such file."
+
+
+class MethodNotAllowed(RequestError):
+    code, status = "method-not-allowed", 405
+    sentence = "This method is not allowed here."
+
+
+class BodyTimeout(RequestError):
+    code, status = "body-timeout", 408
+    sentence = "The body did not arrive in time."
+
+
+class FileExists(RequestError):
+    code, status = "file-exists", 409
+    sentence = "The file exists already."
+
+
+class PathConflict(RequestError):
+    """The path needs a file as a directory, or names a directory."""
+
+    code, status = "path-conflict", 409
+    sentence = "The path needs a file as a directory, or a directory as a file."
+
+
+class LengthRequired(RequestError):
+    code, status = "length-required", 411
+    sentence = "A Content-Length header is required."
+
+
+class PreconditionFailed(RequestError):
+    code, status = "precondition-failed", 412
+    sentence = "A precondition of the request does not hold."
+
+
+class TooLarge(RequestError):
+    code, status = "too-large", 413
+    sentence = "The file is larger than this server accepts."
+
+
+class RangeNotSatisfiable(RequestError):
+    """Args: size: bytes in the whole file, for Content-Range."""
+
+    code, status = "range-not-satisfiable", 416
+    sentence = "The requested range lies outside the file."
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+class UnsupportedCoding(RequestError):
+    code, status = "unsupported-coding", 501
+    sentence = "This transfer coding is not supported."
+
+
+class StorageFailed(RequestError):
+    code, status = "storage-failed", 500
+    sentence = "The storage failed."
+
+
+class StorageBusy(RequestError):
+    code, status, retry_after = "storage-busy", 503, 5
+    sentence = "The server is short of resources; try again."
+
+
+class StorageFull(RequestError):
+    code, status = "storage-full", 507
+    sentence = "There is not enough space for this file."

@@ -1,0 +1,69 @@
+"""What the services and the web layer tell about themselves. Telemetry listens; nobody else needs to know it exists."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer, told when the answer has been sent or given up.
+
+    Attributes:
+        path: as ``core.paths.shown`` writes it; never a query string.
+        protocol: which signature form was judged, "none" where none was.
+        code: the stable error code, empty for a success.
+        sent, received: body bytes.
+        seconds: from the request head to the end of the answer.
+        detail: what the log may say about a refusal beyond its code.
+        hints: sentences about a refused signature that an operator can act on.
+    """
+
+    method: str
+    path: str
+    client: str
+    status: int = 0
+    code: str = ""
+    protocol: str = "none"
+    sent: int = 0
+    received: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+    hints: tuple[str, ...] = field(default=())
+
+
+class Observer:
+    """Listens to nothing. Subclasses override what they care about; no method may raise or block."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """An answer has ended."""
+
+    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+        """A file was published; ``name`` as ``core.paths.shown`` writes it."""
+
+    def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
+        """A signature did not hold; ``reason`` is "missing", "malformed" or "wrong"."""
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        """Something unforeseen happened, or the storage failed."""
+
+
+class Observers(Observer):
+    """Tells several observers, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def answered(self, exchange: Exchange) -> None:
+        for observer in self._observers:
+            observer.answered(exchange)
+
+    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+        for observer in self._observers:
+            observer.upload_completed(name, size, seconds)
+
+    def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
+        for observer in self._observers:
+            observer.signature_refused(exchange, reason, size, content_type)
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        for observer in self._observers:
+            observer.failed(exchange, error)

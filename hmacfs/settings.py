@@ -1,0 +1,365 @@
+"""The one table of keys: name, default as written in a file, kind, meaning; and the frozen Settings they fill.
+
+Reading files and the environment is ``configfile.py``'s job. A key with ``works=False`` is known, typed and validated,
+but has no effect in this version: ``hmacfs serve`` warns about it, ``hmacfs check`` refuses it.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
+
+from hmacfs.units import (
+    ADDRESS_FORM,
+    DURATION_FORM,
+    SIZE_FORM,
+    Address,
+    parse_address,
+    parse_duration,
+    parse_mode,
+    parse_size,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """How one sort of value is read. ``parse`` raises ValueError when the value is not of the ``form``."""
+
+    form: str
+    parse: Callable[[Any], T]
+    blank_is_default: bool = False
+    is_path: bool = False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "on": True, "off": False}
+    if isinstance(value, bool):
+        return value
+    return words[_text(value).strip().lower()]
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return str(value)
+
+
+def integer(low: int, high: int) -> Kind[int]:
+    def parse(value: Any) -> int:
+        text = _number(value).strip()
+        if not re.fullmatch(r"-?\d{1,19}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", parse, blank_is_default=True)
+
+
+def size(low: int = 0, high: int = 2**62) -> Kind[int]:
+    def parse(value: Any) -> int:
+        count = parse_size(_number(value))
+        if not low <= count <= high:
+            raise ValueError
+        return count
+
+    bounds = f", from {low} to {high}" if (low, high) != (0, 2**62) else ""
+    return Kind(SIZE_FORM + bounds, parse, blank_is_default=True)
+
+
+def auto_or_integer(low: int, high: int) -> Kind[int | None]:
+    number = integer(low, high)
+
+    def parse(value: Any) -> int | None:
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return None
+        return number.parse(value)
+
+    return Kind(f'"auto" or {number.form}', parse, blank_is_default=True)
+
+
+def choice(*allowed: str, **aliases: str) -> Kind[str]:
+    def parse(value: Any) -> str:
+        text = _text(value).strip().lower()
+        text = aliases.get(text, text)
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return Kind("one of " + ", ".join(f'"{word}"' for word in allowed), parse)
+
+
+def _matching(pattern: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if not re.fullmatch(pattern, _text(value)):
+            raise ValueError
+        return cast(str, value)
+
+    return parse
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):  # from the environment: one line, commas between
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    for part in (parts := _texts(value)):
+        if part != "unix:":
+            ipaddress.ip_network(part, strict=False)
+    return parts
+
+
+def _address(value: Any) -> Address:
+    return parse_address(_number(value))
+
+
+def _prefix(value: Any) -> str:
+    segments = [segment for segment in _text(value).split("/") if segment]
+    if any(s in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._~-]+", s) for s in segments):
+        raise ValueError
+    return "/".join(segments)
+
+
+TEXT = Kind("a text", _text)
+PATH = Kind("a path", _text, is_path=True)
+BOOLEAN = Kind("true or false", _boolean)
+DURATION = Kind(DURATION_FORM, lambda value: parse_duration(_number(value)), blank_is_default=True)
+SIZE = size()
+MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_number(value)))
+ADDRESS = Kind(ADDRESS_FORM, _address)
+ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: None if v == "" else _address(v))
+TEXTS = Kind("a list of texts", _texts)
+NETWORKS = Kind('a list of addresses, networks and "unix:"', _networks)
+PREFIX = Kind('URL path segments like "upload", of letters, digits and . _ ~ -', _prefix)
+BASE_URL = Kind('"" or a URL like "https://upload.example.org"', _matching(r"(https?://[^/?#\s]+[^?#\s]*)?"))
+RATE = Kind('"" or a rate like "120/minute"', _matching(r"(\d+/(second|minute|hour|day))?"))
+OFFLOAD = Kind('"", "X-Accel-Redirect:/prefix/" or "X-Sendfile"', _matching(r"(X-Sendfile|X-Accel-Redirect:/\S*/|)"))
+LEVEL = choice("debug", "info", "warn", "error", warning="warn")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One row of the table. ``default`` is as a file would spell it."""
+
+    name: str
+    attribute: str
+    default: Any
+    kind: Kind[Any]
+    meaning: str
+    works: bool
+    secret: bool
+
+
+def row(name: str, default: Any, kind: Kind[T], meaning: str, *, works: bool = True, secret: bool = False) -> T:
+    meta = {"name": name, "default": default, "kind": kind, "meaning": meaning, "works": works, "secret": secret}
+    return field(default=kind.parse(default), metadata=meta, repr=not secret)
+
+
+def later(name: str, default: Any, kind: Kind[T], meaning: str, *, secret: bool = False) -> T:
+    """A key that is read and validated, and has no effect yet."""
+    return row(name, default, kind, meaning, works=False, secret=secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The effective configuration. Durations are seconds, sizes bytes, paths absolute once loaded."""
+
+    # Listening
+    listen_port: Address = row(
+        "ListenPort", ":8080", ADDRESS, "address to listen on; :8080 is every interface, IPv4 and IPv6"
+    )
+    unix_socket: bool = row("UnixSocket", False, BOOLEAN, "true: ListenPort is the path of a Unix socket")
+    unix_socket_mode: int = row("UnixSocketMode", "0660", MODE, "permissions of the Unix socket")
+    unix_socket_group: str = row("UnixSocketGroup", "", TEXT, "group that owns the Unix socket; empty: our own")
+    base_url: str = row(
+        "BaseURL", "", BASE_URL, "what people see in front, for printed links; empty: http and ListenPort"
+    )
+    upload_sub_dir: str = row("UploadSubDir", "upload", PREFIX, "URL prefix of every slot; empty: none")
+    trusted_proxies: tuple[str, ...] = row(
+        "TrustedProxies",
+        ["127.0.0.1", "::1", "unix:"],
+        NETWORKS,
+        "who may tell us the client's address in X-Forwarded-For",
+    )
+    cors_origins: tuple[str, ...] = row(
+        "CORSOrigins", ["*"], TEXTS, "web origins that may use this server from a browser"
+    )
+    metrics_enabled: bool = later("MetricsEnabled", True, BOOLEAN, "serve metrics on the operations listener")
+    metrics_port: Address | None = later("MetricsPort", "127.0.0.1:9090", ADDRESS_OR_NONE, "the operations listener")
+
+    # Secrets and signatures
+    secret: str = row(
+        "Secret", "", TEXT, "HMAC key shared with the XMPP server; empty: made at first start", secret=True
+    )
+    allow_weak_secret: bool = row("AllowWeakSecret", False, BOOLEAN, "accept short and published secrets, for tests")
+    content_type_from_extension: bool = row(
+        "ContentTypeFromExtension",
+        False,
+        BOOLEAN,
+        "also accept v2 signatures over the type that the extension suggests",
+    )
+    secret_file: str = later("SecretFile", "", PATH, "file that holds the secret")
+    secret_command: tuple[str, ...] = later(
+        "SecretCommand", [], TEXTS, "command that prints the secret, an argument list"
+    )
+    secret_grace: int = later("SecretGrace", "24h", DURATION, "how long a replaced secret still verifies")
+    previous_secrets: tuple[str, ...] = later(
+        "PreviousSecrets", [], TEXTS, "further secrets that verify but never sign", secret=True
+    )
+    reask_secret_enabled: bool = later("ReaskSecretEnabled", False, BOOLEAN, "read the secret again from time to time")
+    reask_secret_interval: int = later("ReaskSecretInterval", "24h", DURATION, "how often")
+    enable_v3: bool = later("EnableV3", False, BOOLEAN, "accept v3 signatures")
+    jwt_secret: str = later("JWTSecret", "", TEXT, "key of Prosody's mod_http_file_share tokens", secret=True)
+    delete_secret: str = later("DeleteSecret", "", TEXT, "Metronome's delete secret", secret=True)
+    require_signed_downloads: bool = later("RequireSignedDownloads", False, BOOLEAN, "GET needs a v3 signature")
+
+    # Storage
+    store_dir: str = row("StoreDir", "./data/store", PATH, "where files live")
+    state_dir: str = row("StateDir", "./data/state", PATH, "generated secret and other state of our own")
+    file_mode: int = row("FileMode", "0640", MODE, "permissions of published files")
+    dir_mode: int = row("DirMode", "0750", MODE, "permissions of folders made for them")
+    durability: str = row(
+        "Durability",
+        "full",
+        choice("full", "data", "none"),
+        "full: file and folders synced before 201; data: the file; none",
+    )
+    min_free_space: int = later("MinFreeSpace", "256MiB", SIZE, "free space that uploads may not touch")
+    deduplication_enabled: bool = later("DeduplicationEnabled", False, BOOLEAN, "equal content shares one inode")
+
+    # Transfers
+    upload_max_size: int = row("UploadMaxSize", 1073741824, SIZE, "largest file in bytes; 0: no limit")
+    chunk_size: int = row("ChunkSize", 1048576, size(4096, 16777216), "bytes written to disk at a time")
+    buffer_size: int = later("BufferSize", 65536, size(4096, 16777216), "least size of one socket read")
+    max_bytes_per_second: int = later("MaxBytesPerSecond", 0, SIZE, "limit for one upload; 0: none")
+    min_bytes_per_second: int = later("MinBytesPerSecond", 0, SIZE, "slower bodies are cut; 0: none")
+    read_timeout: int = later("ReadTimeout", 900, DURATION, "longest silence of a body")
+    write_timeout: int = later("WriteTimeout", 900, DURATION, "longest silence of a receiver")
+    head_timeout: int = later("HeadTimeout", "10s", DURATION, "to receive a request head")
+    direct_downloads: str = later("DirectDownloads", "", OFFLOAD, "the proxy sends the bytes")
+    enable_get_retries: bool = later("EnableGetRetries", True, BOOLEAN, "look again briefly before a 404")
+    chunking_enabled: bool = later("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
+    resumable_uploads_enabled: bool = later("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
+    enable_interim_responses: bool = later("EnableInterimResponses", False, BOOLEAN, "104 responses")
+    session_ttl: int = later("SessionTTL", "24h", DURATION, "life of an unfinished upload")
+    max_sessions_per_slot: int = later("MaxSessionsPerSlot", 4, integer(1, 1000), "unfinished uploads of one slot")
+    checksum_verification: bool = later("ChecksumVerification", True, BOOLEAN, "verify checksums that clients send")
+    fast_lane: bool = later("FastLane", True, BOOLEAN, "the short way for ordinary small requests")
+
+    # Limits and processes
+    num_cores: int | None = row(
+        "NumCores", "auto", auto_or_integer(1, 256), "worker processes; auto: one for each usable CPU"
+    )
+    graceful_shutdown_timeout: int = row(
+        "GracefulShutdownTimeout", 30, DURATION, "time for running transfers at a stop"
+    )
+    max_workers: int | None = later(
+        "MaxWorkers", "auto", auto_or_integer(1, 100000), "concurrent transfers of one process"
+    )
+    max_memory_mb: int = later("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
+    max_uploads_per_client: int = later(
+        "MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address"
+    )
+    request_rate_limit: str = later("RequestRateLimit", "", RATE, "requests of one address")
+    user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
+    quota_by_first_segment: bool = later(
+        "QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader"
+    )
+    allowed_extensions: tuple[str, ...] = later("AllowedExtensions", [], TEXTS, "nothing else is accepted")
+    blocked_extensions: tuple[str, ...] = later("BlockedExtensions", [], TEXTS, "never accepted")
+    blocked_types: tuple[str, ...] = later("BlockedTypes", [], TEXTS, "content types never accepted")
+    block_after_fails: int = later("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
+    block_duration: int = later("BlockDuration", 300, DURATION, "length of a first block")
+    auto_unban: bool = later("AutoUnban", True, BOOLEAN, "bans end by themselves")
+    auto_ban_time: int = later("AutoBanTime", 600, DURATION, "length of a later block")
+    never_ban: tuple[str, ...] = later("NeverBan", [], NETWORKS, "networks that are never blocked")
+
+    # Versions and retention
+    enable_versioning: bool = later("EnableVersioning", False, BOOLEAN, "a PUT on an existing path keeps the old file")
+    max_versions: int = later("MaxVersions", 5, integer(0, 10000), "old versions kept")
+    versions_per_day: int = later("VersionsPerDay", 10, integer(0, 100000), "new versions of one path in a day")
+    file_ttl: int = later("FileTTL", 0, DURATION, "age limit")
+    delete_files: bool = later("DeleteFiles", False, BOOLEAN, "delete by age")
+    delete_files_after_period: int = later("DeleteFilesAfterPeriod", "30d", DURATION, "age limit of DeleteFiles")
+    retention_policy_enabled: bool = later("RetentionPolicyEnabled", False, BOOLEAN, "delete by age and by size")
+    max_retention_time: int = later("MaxRetentionTime", 0, DURATION, "age limit of the policy")
+    max_retention_size: int = later("MaxRetentionSize", 0, SIZE, "size limit of the policy")
+    sweep_interval: int = later("SweepInterval", "1h", DURATION, "how often old files are looked for")
+
+    # Shared state
+    redis_addr: str = later("RedisAddr", "", TEXT, "Redis for shared state; empty: none")
+    redis_password: str = later("RedisPassword", "", TEXT, "its password", secret=True)
+    redis_db: int = later("RedisDB", 0, integer(0, 1000000), "its database number")
+    fallback_enabled: bool = later("FallbackEnabled", False, BOOLEAN, "SQL for shared state")
+    fallback_db_type: str = later(
+        "FallbackDBType",
+        "postgres",
+        choice("postgres", "mysql", postgresql="postgres", mariadb="mysql"),
+        "kind of SQL server",
+    )
+    fallback_db_host: str = later("FallbackDBHost", "", TEXT, "host, host:port or socket path")
+    fallback_db_user: str = later("FallbackDBUser", "", TEXT, "user")
+    fallback_db_password: str = later("FallbackDBPassword", "", TEXT, "password", secret=True)
+    fallback_db_name: str = later("FallbackDBName", "", TEXT, "database")
+    max_retries: int = later("MaxRetries", 5, integer(0, 100), "retries of transient errors")
+    retry_delay: int = later("RetryDelay", 2, DURATION, "first delay between them")
+
+    # Logs
+    log_level: str = row("LogLevel", "info", LEVEL, "debug, info, warn or error")
+    log_file: str = row("LogFile", "", PATH, "empty: standard output; reopened on SIGUSR1")
+    log_format: str = later("LogFormat", "text", choice("text", "json"), "text or json")
+    audit_log: str = later("AuditLog", "", PATH, "file of one JSON line per change")
+    monitor_interval: int = later("MonitorInterval", "10s", DURATION, "status line")
+    gc_interval: int = later("GCInterval", "30s", DURATION, "timed garbage collection")
+
+
+@cache
+def keys() -> tuple[Key, ...]:
+    """Every row of the table, in its order."""
+    return tuple(Key(attribute=item.name, **item.metadata) for item in fields(Settings))
+
+
+PUBLISHED_SECRETS = frozenset(
+    ("stellar-wisdom-orbit-echo", "your-hmac-secret", "orbit7-shadow23-breeze91-echo17", "your-secret-key", "mysecret")
+)
+"""Example values of the old servers' READMEs: everybody knows them."""
+
+LEAST_SECRET_BYTES = 16
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Problems between keys, one sentence each saying what to do; empty when there are none."""
+    problems = []
+    if settings.unix_socket and not settings.listen_port.path:
+        problems.append(
+            f'UnixSocket = true needs a path in ListenPort, but ListenPort is "{settings.listen_port}". '
+            'Write ListenPort = "/run/hmacfs/hmacfs.sock", or UnixSocket = false.'
+        )
+    weak = settings.secret in PUBLISHED_SECRETS or 0 < len(settings.secret.encode()) < LEAST_SECRET_BYTES
+    if weak and not settings.allow_weak_secret:
+        problems.append(
+            f"Secret is a published example or shorter than {LEAST_SECRET_BYTES} bytes: anybody could sign uploads. "
+            "Make one with `hmacfs secret --new` and put it here and in the XMPP server's configuration "
+            "(AllowWeakSecret = true accepts it, for tests)."
+        )
+    if settings.buffer_size > settings.chunk_size:
+        problems.append(
+            f"BufferSize ({settings.buffer_size}) is larger than ChunkSize ({settings.chunk_size}): lower it."
+        )
+    if "*" in settings.cors_origins and len(settings.cors_origins) > 1:
+        problems.append(
+            'CORSOrigins names "*" beside other origins: "*" allows every one already, so keep one or the other.'
+        )
+    return problems

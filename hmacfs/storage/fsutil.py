@@ -1,0 +1,204 @@
+"""Directory descriptors, opening beneath a root, linking, syncing: the only file that links or renames.
+
+Everything is relative to a descriptor of the root and one path segment at a time, so nothing outside the root can be
+named. Functions raise OSError; ``base.translated`` gives it a face.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_SYS_OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_RESOLVE = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+
+
+def _openat2(root: int, path: bytes, flags: int) -> int:
+    how = _OpenHow(flags, 0, _RESOLVE)
+    fd: int = _libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
+
+
+def _open_segments(root: int, path: bytes, flags: int) -> int:
+    """What openat2 does in one call, segment by segment, for kernels and sandboxes without it."""
+    *parents, name = path.split(b"/")
+    here = root
+    try:
+        for segment in parents:
+            there = os.open(segment, DIRECTORY, dir_fd=here)
+            if here != root:
+                os.close(here)
+            here = there
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
+    finally:
+        if here != root:
+            os.close(here)
+
+
+def _has_openat2() -> bool:
+    try:
+        root = os.open("/", DIRECTORY)
+    except OSError:
+        return False
+    try:
+        os.close(_openat2(root, b".", DIRECTORY))
+    except OSError:  # ENOSYS on old kernels, EPERM under strict seccomp filters
+        return False
+    finally:
+        os.close(root)
+    return True
+
+
+_opener = _openat2 if _has_openat2() else _open_segments
+
+
+def open_beneath(root: int, path: bytes, flags: int) -> int:
+    """A descriptor for ``path`` beneath the directory ``root``; no symlink is followed on the way.
+
+    Raises:
+        OSError: ENOENT, ENOTDIR; ELOOP or ENOTDIR for a symlink.
+    """
+    return _opener(root, path, flags | os.O_CLOEXEC)
+
+
+def is_missing(error: OSError) -> bool:
+    """Whether the error says that there is no such file, symlinks counted as absent."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+
+
+def open_chain(root: int, segments: Sequence[bytes], mode: int, umask: int) -> list[int]:
+    """Descriptors of every directory from ``root`` down along ``segments``, made where missing; ``root`` comes first.
+
+    Args:
+        mode: permissions of directories made here, whatever the umask says; a set-group-ID bit is inherited.
+    """
+    chain = [root]
+    try:
+        for segment in segments:
+            chain.append(_enter(chain[-1], segment, mode, umask))
+    except BaseException:
+        close_chain(chain)
+        raise
+    return chain
+
+
+def close_chain(chain: Sequence[int]) -> None:
+    """Close what ``open_chain`` opened; the root stays open."""
+    for fd in chain[1:]:
+        os.close(fd)
+
+
+def _enter(parent: int, segment: bytes, mode: int, umask: int) -> int:
+    try:
+        return os.open(segment, DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    try:
+        os.mkdir(segment, mode, dir_fd=parent)
+    except FileExistsError:
+        return os.open(segment, DIRECTORY, dir_fd=parent)
+    fd = os.open(segment, DIRECTORY, dir_fd=parent)
+    if mode & umask:
+        os.fchmod(fd, mode | (os.fstat(fd).st_mode & stat.S_ISGID))
+    return fd
+
+
+def sync_chain(chain: Sequence[int]) -> None:
+    """Make the entries of all these directories durable, the deepest first.
+
+    The whole chain each time, not only directories made by this call: another process may have made one a moment ago
+    and not synced it yet. The deepest goes first because on a journalling filesystem its commit carries the others.
+    """
+    for fd in reversed(chain):
+        os.fsync(fd)
+
+
+def link_descriptor(fd: int, parent: int, name: bytes) -> None:
+    """Give the open file ``fd`` a name; never replaces one. Raises FileExistsError when the name is taken.
+
+    The source directory descriptor does nothing for an absolute path, but makes CPython call linkat, which follows the
+    link in /proc; without it os.link answers EXDEV (cpython issue 81793).
+    """
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=True)
+
+
+def link_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
+    """A second name for a staged file; never replaces one. Raises FileExistsError when the name is taken."""
+    os.link(source, name, src_dir_fd=source_dir, dst_dir_fd=parent, follow_symlinks=False)
+
+
+def write_all(fd: int, block: memoryview, offset: int) -> None:
+    """Write the whole block at ``offset``, however often the kernel takes only a part."""
+    done = 0
+    while done < len(block):
+        done += os.pwrite(fd, block[done:], offset + done)
+
+
+def make_private_directory(path: str) -> None:
+    """A directory for our own use, mode 0700, parents made as needed; an existing one is left as it is."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+
+
+def prove_hard_links(directory: str) -> None:
+    """Raises OSError when files in ``directory`` cannot be made, or cannot have two names (EPERM)."""
+    first = os.path.join(directory, f"probe-{os.getpid()}-{os.urandom(4).hex()}")
+    os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.link(first, first + "-link")
+        os.unlink(first + "-link")
+    except OSError as error:
+        # vfat says EPERM, others that they do not support it: one answer for all
+        raise OSError(errno.EPERM, os.strerror(error.errno or errno.EPERM), first) from error
+    finally:
+        os.unlink(first)
+
+
+def current_umask() -> int:
+    """This process's umask. Setting is the only way to read it everywhere, so call it before threads start."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def create_once(path: str, content: bytes) -> bytes:
+    """The content of the private file at ``path``, made with ``content`` if it is missing.
+
+    Durable, mode 0600, and the same answer for every process that starts at the same moment.
+    """
+    folder, name = os.path.split(path)
+    parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        draft = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        try:
+            write_all(fd, memoryview(content), 0)
+            os.fsync(fd)
+            link_name(parent, draft.encode(), parent, name.encode())
+            os.fsync(parent)
+        except FileExistsError:
+            pass  # another process was first: its content counts
+        finally:
+            os.close(fd)
+            os.unlink(draft, dir_fd=parent)
+    finally:
+        os.close(parent)
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,93 @@
+"""Files on their way: without a name where the filesystem can do that, so that a crash leaves nothing to sweep."""
+
+import fcntl
+import os
+import secrets
+
+from hmacfs.storage import fsutil
+
+_TMPFILE = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+_NAMED = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagingArea:
+    """The private directory on the store's filesystem where bodies are collected.
+
+    Args:
+        directory: absolute path; it exists.
+        mode: permissions of the files, as published.
+    """
+
+    def __init__(self, directory: str, mode: int, umask: int) -> None:
+        self._mode = mode
+        self._umask = umask
+        self.fd = os.open(directory, fsutil.DIRECTORY)
+        self.anonymous = self._can_link_anonymous()
+
+    def create(self) -> tuple[int, bytes | None]:
+        """A new empty file: its descriptor, and its name in the staging directory unless it has none."""
+        if self.anonymous:
+            fd, name = os.open(".", _TMPFILE, self._mode, dir_fd=self.fd), None
+        else:
+            name = secrets.token_hex(16).encode()
+            fd = os.open(name, _NAMED, self._mode, dir_fd=self.fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells the sweeper that somebody is at work
+        if self._mode & self._umask:
+            os.fchmod(fd, self._mode)
+        return fd, name
+
+    def link(self, fd: int, name: bytes | None, parent: int, target: bytes) -> None:
+        """Publish the staged file as ``target`` in the directory ``parent``. Raises FileExistsError when taken."""
+        if name is None:
+            fsutil.link_descriptor(fd, parent, target)
+        else:
+            fsutil.link_name(self.fd, name, parent, target)
+
+    def forget(self, name: bytes | None) -> None:
+        """Remove the staging name, whether or not the file was published under another."""
+        if name is not None:
+            os.unlink(name, dir_fd=self.fd)
+
+    def _can_link_anonymous(self) -> bool:
+        """Whether files without a name work here: O_TMPFILE is missing on some filesystems, /proc in some sandboxes."""
+        probe = f"probe-{os.getpid()}-{secrets.token_hex(4)}".encode()
+        try:
+            fd = os.open(".", _TMPFILE, 0o600, dir_fd=self.fd)
+        except OSError:
+            return False
+        try:
+            fsutil.link_descriptor(fd, self.fd, probe)
+            os.unlink(probe, dir_fd=self.fd)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+
+def sweep(directory: str) -> int:
+    """Remove files that a crash left in a staging directory: those that nobody holds locked. Returns how many."""
+    area = os.open(directory, fsutil.DIRECTORY)
+    removed = 0
+    try:
+        for name in os.listdir(area):
+            if _is_abandoned(area, name):
+                os.unlink(name, dir_fd=area)
+                removed += 1
+    finally:
+        os.close(area)
+    return removed
+
+
+def _is_abandoned(area: int, name: str) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=area)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True

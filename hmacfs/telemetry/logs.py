@@ -1,0 +1,127 @@
+"""Log lines: ``INFO[2024-10-23T12:34:56Z] message key=value``, one line for each event, impossible to forge.
+
+Handlers hang on named loggers and never on the root: gunicorn reopens files on SIGUSR1 for named loggers only.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import Any
+
+from hmacfs.core import paths
+from hmacfs.errors import ConfigError
+from hmacfs.services.observer import Exchange, Observer
+
+LOGGER = logging.getLogger("hmacfs")
+_SERVER_LOGGER = logging.getLogger("gunicorn.error")
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_PLAIN = re.compile(r"[^\s\"=\\]+")
+
+
+class TextFormatter(logging.Formatter):
+    """The text form. ``record.fields`` holds the keys and values behind the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        level = _LEVEL_NAMES.get(record.levelname, record.levelname)
+        parts = [f"{level}[{moment}] {_one_line(record.getMessage())}"]
+        parts += [f"{key}={_value(value)}" for key, value in getattr(record, "fields", {}).items()]
+        line = " ".join(parts)
+        if record.exc_info and record.exc_info[0] is not None:
+            trace = self.formatException(record.exc_info)
+            line += "".join(f"\n    {_one_line(row)}" for row in trace.splitlines())
+        return line
+
+
+class NoRequestText(logging.Filter):
+    """Takes the client's own words out of gunicorn's messages: they may hold a query string, and so a MAC."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        for start in ("Invalid request from ip=", "Error handling request"):
+            if message.startswith(start):
+                cut = message.partition(":" if "ip=" in start else " request ")
+                record.msg, record.args = cut[0], ()
+        return True
+
+
+def configure(level: str, file: str) -> None:
+    """Send our log and the server's to ``file``, or to standard output when it is empty. Repeating it is harmless.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    try:
+        handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stdout)
+    except OSError as error:
+        raise ConfigError(
+            [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
+        ) from error
+    handler.setFormatter(TextFormatter())
+    for logger, filters in ((LOGGER, ()), (_SERVER_LOGGER, (NoRequestText(),))):
+        for old in list(logger.handlers):
+            logger.removeHandler(old)
+            old.close()
+        logger.filters[:] = filters
+        logger.addHandler(handler)
+        logger.propagate = False
+    LOGGER.setLevel(_LEVELS[level])
+
+
+def is_configured() -> bool:
+    return bool(LOGGER.handlers)
+
+
+def event(level: int, message: str, **fields: Any) -> None:
+    """One line: the message, then the fields in their order."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, message, extra={"fields": fields})
+
+
+class LogObserver(Observer):
+    """Writes what happens to the log: the request line at its end, and why a signature failed."""
+
+    def answered(self, exchange: Exchange) -> None:
+        fields: dict[str, Any] = {"status": exchange.status}
+        if exchange.code:
+            fields["code"] = exchange.code
+        if exchange.detail:
+            fields["detail"] = exchange.detail
+        fields["received"] = exchange.received
+        fields["sent"] = exchange.sent
+        fields["seconds"] = f"{exchange.seconds:.3f}"
+        fields["client"] = exchange.client or "-"
+        fields["protocol"] = exchange.protocol
+        event(logging.INFO, f"Incoming request: {paths.shown(exchange.method.encode())} {exchange.path}", **fields)
+
+    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+        event(logging.INFO, f"Upload completed: {name} in {seconds:.1f}s", size=size)
+
+    def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
+        fields = {
+            "reason": reason,
+            "protocol": exchange.protocol,
+            "path": exchange.path,
+            "size": size,
+            "type": content_type,
+        }
+        for number, hint in enumerate(exchange.hints, start=1):
+            fields[f"hint{number}"] = hint
+        event(logging.WARNING, "Signature refused", **fields, client=exchange.client or "-")
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
+        LOGGER.error(message, exc_info=error)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else _one_line(json.dumps(text, ensure_ascii=False))

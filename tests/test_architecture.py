@@ -1,0 +1,120 @@
+"""Imports point down: the table of ARCHITECTURE.md, checked over the syntax trees."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hmacfs"
+
+# Layer: (what of ours it may import, top-level modules it must not import). The longest matching prefix is a module's
+# layer; an import is allowed when one of the entries is its prefix.
+FRAMEWORKS = {"flask", "werkzeug", "gunicorn"}
+DRIVERS = {"redis", "psycopg2", "MySQLdb", "sqlalchemy", "sqlite3"}
+IMPURE = {"time", "os", "socket", "random", "secrets", "datetime", "threading", "subprocess", "gevent", "io", "pathlib"}
+GROUND = {"errors", "units"}
+LAYERS: dict[str, tuple[set[str], set[str]]] = {
+    "errors": (set(), FRAMEWORKS | DRIVERS | IMPURE),
+    "units": (set(), FRAMEWORKS | DRIVERS | IMPURE),
+    "settings": (GROUND, FRAMEWORKS | DRIVERS | IMPURE),
+    "configfile": (GROUND | {"settings"}, FRAMEWORKS | DRIVERS),
+    "offload": (set(), FRAMEWORKS | DRIVERS),
+    "core": (GROUND | {"core"}, FRAMEWORKS | DRIVERS | IMPURE | {"prometheus_client"}),
+    "storage.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS),
+    "storage": ({"core", "errors", "offload", "storage"}, FRAMEWORKS | DRIVERS),
+    "services": (
+        {"core", "errors", "storage.base", "services"},
+        FRAMEWORKS | DRIVERS | {"prometheus_client", "prometheus_flask_exporter"},
+    ),
+    "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
+    "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
+    "server": ({"settings", "errors", "units", "offload", "server"}, {"flask", "werkzeug"} | DRIVERS),
+    "boot": (
+        {"__version__", "configfile", "errors", "settings", "server", "storage", "telemetry"},
+        {"flask", "werkzeug", "redis", "ssl", "requests", "urllib3", "gevent"},
+    ),
+    "app": ({""}, {"gunicorn"}),
+    "cli": ({""}, {"gunicorn"}),
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def layer_of(module: str) -> str:
+    fitting = [layer for layer in LAYERS if module == layer or module.startswith(layer + ".")]
+    assert fitting, f"{module} has no layer: give it a row in ARCHITECTURE.md and here"
+    return max(fitting, key=len)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(module: str, imported: list[str]) -> list[str]:
+    allowed, banned = LAYERS[layer_of(module)]
+    found = []
+    for name in imported:
+        if name.startswith("hmacfs."):
+            target = name.removeprefix("hmacfs.")
+            if "" not in allowed and not any(target == entry or target.startswith(entry + ".") for entry in allowed):
+                found.append(f"{module} imports {target}")
+        elif name.partition(".")[0] in banned:
+            found.append(f"{module} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
+    assert violations(dotted(path), list(imports(path))) == []
+
+
+def test_nothing_below_imports_the_top() -> None:
+    tops = ("hmacfs.app", "hmacfs.cli", "hmacfs.boot")
+    below = [path for path in modules() if layer_of(dotted(path)) not in ("app", "cli", "boot")]
+
+    found = [(dotted(path), name) for path in below for name in imports(path) if name.startswith(tops)]
+
+    assert found == []
+
+
+def test_only_its_folder_knows_a_framework() -> None:
+    homes = {"flask": {"web", "app"}, "werkzeug": {"web", "app"}, "gunicorn": {"server"}, "toml": {"configfile"}}
+
+    for path in modules():
+        for name in imports(path):
+            top = name.partition(".")[0]
+            if top in homes:
+                assert dotted(path).partition(".")[0] in homes[top], f"{dotted(path)} imports {top}"
+
+
+def test_the_checker_sees_a_violation() -> None:
+    assert violations("core.paths", ["os"]) == ["core.paths imports os"]
+    assert violations("services.uploads", ["hmacfs.storage.local"]) == ["services.uploads imports storage.local"]
+    assert violations("web.files", ["hmacfs.settings.Settings"]) == ["web.files imports settings.Settings"]
+
+
+def test_init_files_are_empty_but_for_the_version() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text == "" or path.parent == PACKAGE
+
+
+def test_only_fsutil_links_and_renames() -> None:
+    verbs = ("os.link(", "os.rename(", "os.replace(", "os.symlink(")
+
+    for path in modules():
+        if dotted(path) != "storage.fsutil":
+            assert not any(verb in path.read_text(encoding="utf-8") for verb in verbs), dotted(path)

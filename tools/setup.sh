@@ -1,0 +1,81 @@
+#!/bin/sh
+# Make the virtual environment for `make run` or `make test`, and what it needs of the system.
+# Usage: PYTHON=python3 sh tools/setup.sh run|test VENV
+#
+# Missing Debian packages are installed where that needs no password; elsewhere the one line that does it is printed.
+set -eu
+
+purpose=$1
+venv=$2
+python=${PYTHON:-python3}
+
+say() { printf '%s\n' "$*" >&2; }
+
+have_packages() {
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || return 1
+    done
+}
+
+# Install Debian packages if we may, else say how and stop.
+need_packages() {
+    why=$1
+    shift
+    if command -v dpkg-query >/dev/null 2>&1 && have_packages "$@"; then
+        return 0
+    fi
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "hmacfs: $why is missing. Install what your system calls: $*"
+        return 1
+    fi
+    root=
+    if [ "$(id -u)" != 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            say "hmacfs: $why is missing. Install it with:"
+            say "    sudo apt-get install -y $*"
+            return 1
+        fi
+        root="sudo -n"
+    fi
+    say "hmacfs: installing $why ($*)"
+    log=$(mktemp)
+    if ! { $root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        rm -f "$log"
+        say "hmacfs: that failed; see above. The line was:"
+        say "    apt-get install -y $*"
+        return 1
+    fi
+    rm -f "$log"
+}
+
+if ! command -v "$python" >/dev/null 2>&1; then
+    need_packages "Python 3.11" python3 || exit 1
+fi
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    say "hmacfs: $python is $("$python" -V 2>&1), and 3.11 or newer is needed. Name another with: make $purpose PYTHON=/path/to/python3.11"
+    exit 1
+fi
+if [ "$purpose" = test ]; then
+    # mysqlclient has no wheel: it is compiled against the client library and Python's headers.
+    need_packages "what the tests need" \
+        curl gcc pkg-config python3-dev default-libmysqlclient-dev || exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    need_packages "Python's venv module" python3-venv || exit 1
+fi
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+fi
+
+extras=
+[ "$purpose" = test ] && extras='[dev,mysql]'
+say "hmacfs: installing Python packages into $venv"
+if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".$extras"; then
+    say "hmacfs: the packages could not be installed; see above. Is there a way to a package index?"
+    exit 1
+fi
+touch "$venv/.ready-run"
+[ "$purpose" = test ] && touch "$venv/.ready-test"
+exit 0
