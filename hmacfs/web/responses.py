@@ -1,12 +1,13 @@
 """Answers that are not errors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 
 from flask import Response
 
 from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
+from hmacfs.errors import StorageFailed
 from hmacfs.services.downloads import Download
 from hmacfs.services.observer import Exchange
 from hmacfs.storage.base import Entity, Stored
@@ -48,11 +49,13 @@ def downloaded(download: Download, exchange: Exchange) -> Response:
         headers.append(("Content-Range", f"bytes {download.first}-{last}/{entity.size}"))
     if download.status != 304:
         headers.append(("Content-Length", str(download.length)))
-    stored = download.stored
-    blocks = _blocks(stored, download.first, download.length, exchange) if stored else ()
-    answer = Response(blocks, download.status, headers, content_type=download.content_type, direct_passthrough=True)
-    if stored:
-        answer.call_on_close(stored.close)
+    body: FileBody | tuple[()] = ()
+    if download.stored is not None:
+        body = FileBody(download.stored, download.first, download.length, exchange)
+    answer = Response(body, download.status, headers, content_type=download.content_type)
+    if isinstance(body, FileBody):
+        answer.direct_passthrough = True  # werkzeug hands our object itself to the server, which closes it
+        body.on_close = answer.close
     return answer
 
 
@@ -63,12 +66,38 @@ def no_content(methods: str) -> Response:
     return answer
 
 
-def _blocks(stored: Stored, first: int, length: int, exchange: Exchange) -> Iterator[bytes]:
-    end = first + length
-    while first < end:
-        block = stored.read(first, min(BLOCK, end - first))
-        if not block:  # the file was cut while we read it; the connection must not look complete
-            raise OSError("the file became shorter while it was sent")
-        yield block
-        first += len(block)
-        exchange.sent += len(block)
+class FileBody:
+    """A slice of an open file as a response body, read in the disk pool block by block.
+
+    Args:
+        exchange: counts what was sent.
+
+    Attributes:
+        on_close: called after the file was closed, whether all was sent or not.
+    """
+
+    def __init__(self, stored: Stored, first: int, length: int, exchange: Exchange) -> None:
+        self._stored = stored
+        self._next = first
+        self._end = first + length
+        self._exchange = exchange
+        self.on_close: Callable[[], None] | None = None
+
+    def __iter__(self) -> "FileBody":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._next >= self._end:
+            raise StopIteration
+        block = self._stored.read(self._next, min(BLOCK, self._end - self._next))
+        if not block:  # the file was cut while we read it: the connection must not look complete
+            raise StorageFailed("the file became shorter while it was sent")
+        self._next += len(block)
+        self._exchange.sent += len(block)
+        return block
+
+    def close(self) -> None:
+        self._stored.close()
+        closed, self.on_close = self.on_close, None
+        if closed is not None:
+            closed()
