@@ -42,12 +42,12 @@ def _application() -> Any:
 
 def _announce(settings: Settings, _addresses: Sequence[str]) -> None:
     """What a person who has just started the server wants to know. No signed URL: this may be a journal."""
-    command = os.path.abspath(sys.argv[0])
-    command = command if os.path.basename(command) == "hmacfs" else os.path.join(os.path.dirname(command), "hmacfs")
+    script = os.path.join(os.path.dirname(sys.executable), "hmacfs")
+    command = (script,) if os.path.exists(script) else (sys.executable, "-m", "hmacfs.cli.main")
     config = os.environ["HMACFS_CONFIG"]
     example = os.path.join(os.path.dirname(config), "README.md")
     example = example if os.path.exists(example) else "/etc/os-release"
-    line = shlex.join((command, "put", "--config", config, example))
+    line = shlex.join((*command, "put", "--config", config, example))
     prefix = f"/{settings.upload_sub_dir}/" if settings.upload_sub_dir else "/"
     click.echo(f"\n  Links begin with  {public_url(settings)}{prefix}")
     click.echo(f"  Files go to       {settings.store_dir}")
