@@ -28,10 +28,14 @@ ALIASES = {
     "chunkeduploadsenabled": "chunkingenabled",
     "resumableuploadsenabled": "resumableuploadsenabled",
     "sessiontimeout": "sessionttl",
-    "level": "loglevel",
-    "file": "logfile",
+    "logging.level": "loglevel",
+    "logging.file": "logfile",
+    "deduplication.enabled": "deduplicationenabled",
 }
-"""Names of the Go server 3.x that mean one of our keys, in normal form."""
+"""Names of the Go server 3.x that mean one of our keys, in normal form; with a table where only that table's does."""
+
+SWITCHES = {"filettlenabled": "FileTTL", "redisenabled": "RedisAddr", "enablejwt": "JWTSecret"}
+"""Switches of the Go server 3.x: false there means that the other key has no effect, whatever its value."""
 
 IGNORED_TABLES = frozenset(("downloads",))
 """Tables of the Go server 3.x whose keys would collide with ours and never had an effect there."""
@@ -56,18 +60,24 @@ def normal(name: str) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The only place that knows the TOML library. Raises ValueError with its message."""
+    """The only place that knows the TOML library.
+
+    Raises:
+        ValueError: with the place of the fault and nothing of the library's message, which may quote a secret.
+    """
     try:
         return toml.loads(text)
-    except (toml.TomlDecodeError, IndexError, TypeError) as error:  # toml 0.10 leaks both on some broken input
-        raise ValueError(str(error)) from error
+    except toml.TomlDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}") from None
+    except (IndexError, TypeError, KeyError, AttributeError):  # toml 0.10 leaks these on some broken input
+        raise ValueError("a value or a table header is broken") from None
 
 
 def read(path: str) -> dict[str, Any]:
     """The tables of the file at ``path``. Raises ConfigError with one line that says what to do."""
     shown = os.path.abspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return parse_toml(file.read())
     except FileNotFoundError:
         problem = f"{shown} does not exist. Name your configuration with --config PATH, or copy config.toml there."
@@ -80,7 +90,7 @@ def read(path: str) -> dict[str, Any]:
     except OSError as error:
         problem = f"{shown} cannot be read: {error.strerror}."
     except ValueError as error:
-        problem = f"{shown} is not valid TOML: {error}."
+        problem = f"{shown} is not valid TOML: {error}. Texts stand in quotation marks, and a table or key stands once."
     raise ConfigError([problem])
 
 
@@ -94,8 +104,14 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     loaded = Loaded(Settings(), os.path.abspath(path))
     raw: dict[str, Any] = {}
     tables = read(path)
-    for source, name, value in (*_flatten(tables), *_from_environment(environ)):
-        key = _find(name)
+    given = (*_flatten(tables), *_from_environment(environ))
+    switched_off = {
+        SWITCHES[normal(name)] for _, _, name, value in given if normal(name) in SWITCHES and value is False
+    }
+    for source, table, name, value in given:
+        key = _find(table, name)
+        if normal(name) in SWITCHES or (key is not None and key.name in switched_off):
+            continue
         if key is None:
             loaded.warnings.append(_unknown(name, source))
         elif key.name in raw and loaded.sources[key.name] != "environment" != source and raw[key.name] != value:
@@ -104,11 +120,11 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
             raw[key.name] = value
             loaded.sources[key.name] = source
     values = _values(raw, loaded)
-    bind_ip = next((v for _, n, v in _flatten(tables) if normal(n) == "bindip" and isinstance(v, str)), "")
+    bind_ip = next((v for _, _, n, v in _flatten(tables) if normal(n) == "bindip" and isinstance(v, str)), "")
     if bind_ip and not values["listen_port"].host and not values["listen_port"].path:
         values["listen_port"] = Address(bind_ip, values["listen_port"].port)
     loaded.settings = replace(Settings(), **_absolute(values, os.path.dirname(loaded.path)))
-    loaded.errors.extend(contradictions(loaded.settings))
+    loaded.errors.extend(contradictions(loaded.settings, loaded.sources))
     return loaded
 
 
@@ -119,23 +135,25 @@ def usable(loaded: Loaded) -> Settings:
     return loaded.settings
 
 
-def _flatten(tables: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _flatten(tables: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, str, str, Any]]:
+    """Source, table, name and value of every entry."""
     for name, value in tables.items():
         if isinstance(value, dict):
             if name.lower() not in IGNORED_TABLES:
-                yield from _flatten(value)
+                yield from _flatten(value, name.lower())
         else:
-            yield "file", name, value
+            yield "file", table, name, value
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
     for name, value in environ.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name != f"{ENVIRONMENT_PREFIX}CONFIG":
-            yield "environment", name[len(ENVIRONMENT_PREFIX) :], value
+            yield "environment", "", name[len(ENVIRONMENT_PREFIX) :], value
 
 
-def _find(name: str) -> Key | None:
-    wanted = ALIASES.get(normal(name), normal(name))
+def _find(table: str, name: str) -> Key | None:
+    plain = normal(name)
+    wanted = ALIASES.get(f"{table}.{plain}", ALIASES.get(plain, plain))
     return next((key for key in keys() if normal(key.name) == wanted), None)
 
 

@@ -6,7 +6,7 @@ but has no effect in this version: ``hmacfs serve`` warns about it, ``hmacfs che
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
@@ -133,11 +133,12 @@ def _prefix(value: Any) -> str:
 
 
 TEXT = Kind("a text", _text)
-PATH = Kind("a path", _text, is_path=True)
+PATH = Kind("a path", _matching(r"[^\0]*"), is_path=True)
+DIRECTORY = Kind("the path of a folder", _matching(r"[^\0]+"), is_path=True)
 BOOLEAN = Kind("true or false", _boolean)
 DURATION = Kind(DURATION_FORM, lambda value: parse_duration(_number(value)), blank_is_default=True)
 SIZE = size()
-MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_number(value)))
+MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
 ADDRESS = Kind(ADDRESS_FORM, _address)
 ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: None if v == "" else _address(v))
 TEXTS = Kind("a list of texts", _texts)
@@ -226,8 +227,8 @@ class Settings:
     require_signed_downloads: bool = later("RequireSignedDownloads", False, BOOLEAN, "GET needs a v3 signature")
 
     # Storage
-    store_dir: str = row("StoreDir", "./data/store", PATH, "where files live")
-    state_dir: str = row("StateDir", "./data/state", PATH, "generated secret and other state of our own")
+    store_dir: str = row("StoreDir", "./data/store", DIRECTORY, "where files live")
+    state_dir: str = row("StateDir", "./data/state", DIRECTORY, "generated secret and other state of our own")
     file_mode: int = row("FileMode", "0640", MODE, "permissions of published files")
     dir_mode: int = row("DirMode", "0750", MODE, "permissions of folders made for them")
     durability: str = row(
@@ -299,7 +300,7 @@ class Settings:
     sweep_interval: int = later("SweepInterval", "1h", DURATION, "how often old files are looked for")
 
     # Shared state
-    redis_addr: str = later("RedisAddr", "", TEXT, "Redis for shared state; empty: none")
+    redis_addr: str = later("RedisAddr", "", TEXT, "Redis for shared state; empty: none", secret=True)
     redis_password: str = later("RedisPassword", "", TEXT, "its password", secret=True)
     redis_db: int = later("RedisDB", 0, integer(0, 1000000), "its database number")
     fallback_enabled: bool = later("FallbackEnabled", False, BOOLEAN, "SQL for shared state")
@@ -339,8 +340,12 @@ PUBLISHED_SECRETS = frozenset(
 LEAST_SECRET_BYTES = 16
 
 
-def contradictions(settings: Settings) -> list[str]:
-    """Problems between keys, one sentence each saying what to do; empty when there are none."""
+def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]:
+    """Problems between keys, one sentence each saying what to do; empty when there are none.
+
+    Args:
+        given: names of the keys that were set, as opposed to left at their defaults.
+    """
     problems = []
     if settings.unix_socket and not settings.listen_port.path:
         problems.append(
@@ -354,7 +359,11 @@ def contradictions(settings: Settings) -> list[str]:
             "Make one with `hmacfs secret --new` and put it here and in the XMPP server's configuration "
             "(AllowWeakSecret = true accepts it, for tests)."
         )
-    if settings.buffer_size > settings.chunk_size:
+    if settings.secret and settings.secret_file:
+        problems.append("Secret and SecretFile are both set: keep one of them.")
+    if settings.require_signed_downloads and not settings.enable_v3:
+        problems.append("RequireSignedDownloads needs EnableV3 = true: no other signature is for downloads.")
+    if "BufferSize" in given and settings.buffer_size > settings.chunk_size:
         problems.append(
             f"BufferSize ({settings.buffer_size}) is larger than ChunkSize ({settings.chunk_size}): lower it."
         )

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,12})([smhdw])", re.IGNORECASE)
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)i?b?(?:/s|ps)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])i?)?b?(?:/s|ps)?", re.IGNORECASE)
 _SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 DURATION_FORM = 'seconds, or a text like "90", "30s", "1h30m", "30d" or "2w"'
@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise ValueError(SIZE_FORM)
-    return int(Fraction(match.group(1)) * 1024 ** _SIZE_POWERS[match.group(2).lower()])
+    return int(Fraction(match.group(1)) * 1024 ** _SIZE_POWERS[(match.group(2) or "").lower()])
 
 
 def format_size(count: int) -> str:
@@ -73,7 +73,7 @@ def parse_address(text: str) -> Address:
     """An address in one of the forms of ``ADDRESS_FORM``."""
     text = text.strip()
     path = text.removeprefix("unix:")
-    if path != text or text.startswith(("/", "./", "../")):
+    if path != text or ("/" in text and "://" not in text):
         if not path:
             raise ValueError(ADDRESS_FORM)
         return Address(path=path)

@@ -17,7 +17,7 @@ class ProxyTrust:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._unix = UNIX_PEER in trusted
-        self._networks: list[_Network] = [ipaddress.ip_network(t, strict=False) for t in trusted if t != UNIX_PEER]
+        self._networks: list[_Network] = [_network(t) for t in trusted if t != UNIX_PEER]
 
     def trusts(self, address: str) -> bool:
         """Whether ``address`` (as the socket tells it; empty for a Unix socket) may speak for others."""
@@ -42,6 +42,14 @@ class ProxyTrust:
             address = str(parsed)
         parsed = folded(address) if address else None
         return str(parsed) if parsed else ""
+
+
+def _network(text: str) -> _Network:
+    network = ipaddress.ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.ip_network((mapped, network.prefixlen - 96))
 
 
 def folded(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -25,6 +25,7 @@ _MORE_EXTENSIONS = {
     ".avif": "image/avif",
     ".heic": "image/heic",
     ".heif": "image/heif",
+    ".js": "text/javascript",
     ".jxl": "image/jxl",
     ".m4a": "audio/mp4",
     ".m4v": "video/mp4",

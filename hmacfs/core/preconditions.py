@@ -1,7 +1,8 @@
 """Conditional requests (RFC 9110 section 13) for a file with a strong ETag and a modification time."""
 
+import calendar
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from email.utils import parsedate_tz
 from enum import Enum
 
 
@@ -55,9 +56,18 @@ def range_applies(conditions: Conditions, etag: str, modified: int) -> bool:
 def http_date(text: str) -> int | None:
     """Unix seconds of an HTTP date in any of its three forms; None when it is not one."""
     try:
-        return int(parsedate_to_datetime(text).timestamp())
+        parsed = parsedate_tz(text)
+        # No zone, as in the asctime form, means GMT (RFC 9110 section 5.6.7), never the server's own.
+        if parsed is None or not _is_possible(*parsed[:6]):
+            return None
+        return calendar.timegm(parsed[:9]) - (parsed[9] or 0)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def _is_possible(year: int, month: int, day: int, hour: int, minute: int, second: int) -> bool:
+    days = calendar.monthrange(year, month)[1]  # raises for an impossible month
+    return 1 <= day <= days and 0 <= hour < 24 and 0 <= minute < 60 and 0 <= second <= 60
 
 
 def _lists(header: str, etag: str, *, weak: bool) -> bool:

@@ -105,19 +105,22 @@ def hints(
     keys: Sequence[bytes],
     path: bytes,
     size: int,
-    types: Sequence[str],
+    declared: str,
+    by_extension: Sequence[str],
     sent_type: bool,
     prefix: str,
 ) -> list[str]:
     """Why a MAC may not fit, in terms that an operator can act on. For the log only.
 
     Args:
-        types: content types worth trying, as the extension suggests.
+        declared: the content type that was judged.
+        by_extension: content types that the extension suggests.
         sent_type: whether the request had a Content-Type header.
     """
     if claim is None or not _HEX_MAC.fullmatch(claim.mac):
         return []
     found = []
+    types = (declared, *by_extension)
     prefixed = prefix.encode() + b"/" + path
     if prefix and path.startswith(prefix.encode() + b"/"):
         found.append("PATH begins with the prefix twice: the base URL of the XMPP server probably repeats it")
@@ -126,7 +129,7 @@ def hints(
     if claim.protocol is not Protocol.V:
         if not sent_type:
             found.append("no Content-Type header was sent, so application/octet-stream was judged")
-        if verify(claim, keys, path, size, types).ok:
+        if verify(claim, keys, path, size, by_extension).ok:
             found.append("the sender signs the type of the extension: set ContentTypeFromExtension = true")
         if verify(Claim(Protocol.V, claim.mac), keys, path, size, types).ok:
             found.append(f"the MAC is of protocol v but stands in parameter {claim.protocol.value}")

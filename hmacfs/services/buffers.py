@@ -19,7 +19,10 @@ class BufferPool:
 
     @contextmanager
     def lend(self, wanted: int) -> Iterator[memoryview]:
-        """A buffer of ``wanted`` bytes, at most the pool's size. A small one is not taken from the pool."""
+        """A buffer of at least ``wanted`` bytes, or of the pool's size where more are wanted.
+
+        A small one is not taken from the pool.
+        """
         if wanted <= self._size // 4:
             yield memoryview(bytearray(max(wanted, 1)))
             return

@@ -106,7 +106,14 @@ class Uploads:
         if verdict.ok:
             return verdict.content_type
         hints = signature.hints(
-            request.claim, keys, path.raw, request.total, by_extension, request.sent_type, self._rules.prefix
+            request.claim,
+            keys,
+            path.raw,
+            request.total,
+            request.content_type,
+            by_extension,
+            request.sent_type,
+            self._rules.prefix,
         )
         raise BadSignature(request.claim.protocol.value if request.claim else "none", verdict.reason, hints)
 

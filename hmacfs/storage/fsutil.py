@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+PROBE = "probe-"
+"""How names begin that find out what a filesystem can do."""
+
 _SYS_OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 
@@ -36,6 +39,8 @@ def _openat2(root: int, path: bytes, flags: int) -> int:
 def _open_segments(root: int, path: bytes, flags: int) -> int:
     """What openat2 does in one call, segment by segment, for kernels and sandboxes without it."""
     *parents, name = path.split(b"/")
+    if b".." in (*parents, name):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     here = root
     try:
         for segment in parents:
@@ -127,6 +132,15 @@ def sync_chain(chain: Sequence[int]) -> None:
         os.fsync(fd)
 
 
+def sync_directory(path: str) -> None:
+    """Make the entries of one directory durable."""
+    fd = os.open(path, DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def link_descriptor(fd: int, parent: int, name: bytes) -> None:
     """Give the open file ``fd`` a name; never replaces one. Raises FileExistsError when the name is taken.
 
@@ -159,7 +173,7 @@ def make_private_directory(path: str) -> None:
 
 def prove_hard_links(directory: str) -> None:
     """Raises OSError when files in ``directory`` cannot be made, or cannot have two names (EPERM)."""
-    first = os.path.join(directory, f"probe-{os.getpid()}-{os.urandom(4).hex()}")
+    first = os.path.join(directory, f"{PROBE}{os.getpid()}-{os.urandom(4).hex()}")
     os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         os.link(first, first + "-link")

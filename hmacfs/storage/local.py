@@ -31,6 +31,8 @@ def prepare(store_dir: str) -> None:
         os.makedirs(store_dir, exist_ok=True)
         fsutil.make_private_directory(os.path.join(store_dir, PRIVATE))
         fsutil.make_private_directory(area)
+        if not os.path.isdir(area):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), area)
         if os.stat(area).st_dev != os.stat(store_dir).st_dev:
             raise ConfigError(
                 [
@@ -74,7 +76,10 @@ def sweep_leftovers(store_dir: str) -> int:
 
     Files that another server on the same store is still writing are locked, and stay.
     """
-    return staging.sweep(os.path.join(store_dir, PRIVATE, "staging"))
+    try:
+        return staging.sweep(os.path.join(store_dir, PRIVATE, "staging"))
+    except OSError as error:
+        raise ConfigError([f"StoreDir: {_explained(error, store_dir)}"]) from error
 
 
 class LocalStorage:
@@ -120,7 +125,8 @@ class LocalStorage:
         return LocalStaged(self, path, fd, name)
 
     def open(self, path: SlotPath) -> "LocalStored":
-        return self.disk.run(self._open, path)
+        with os_errors_translated():
+            return self.disk.run(self._open, path)
 
     def _check_vacant(self, path: SlotPath) -> None:
         try:
@@ -156,16 +162,17 @@ class LocalStorage:
 
     def _publish(self, path: SlotPath, fd: int, name: bytes | None, metadata: Metadata) -> Entity:
         """Steps in an order that a crash may cut anywhere: metadata, data synced, the name, directories synced."""
-        self._keeper.write(fd, metadata)
-        if self._sync_file:
-            os.fsync(fd)
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
         try:
+            self._keeper.write(fd, metadata, sync=self._sync_file)
+            if self._sync_file:
+                os.fsync(fd)
             chain = self._name(path, fd, name)
         except OSError as error:
             self._keeper.forget(entity)
             if isinstance(error, FileExistsError):
+                self._check_vacant(path)  # tells a directory from a file
                 raise FileExists from error
             if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
                 raise PathConflict from error
@@ -196,7 +203,7 @@ class LocalStorage:
     def _has_attributes(self) -> bool:
         fd, name = self.staging.create()
         try:
-            Attributes().write(fd, Metadata("text/plain"))
+            Attributes().write(fd, Metadata("text/plain"), sync=False)
         except OSError:
             return False
         finally:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hmacfs.core import contenttype
 from hmacfs.errors import BadHeader
+from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata
 
 TYPE_ATTRIBUTE = "user.mime_type"
@@ -17,7 +18,9 @@ TYPE_ATTRIBUTE = "user.mime_type"
 
 
 class MetadataKeeper(Protocol):
-    def write(self, fd: int, metadata: Metadata) -> None: ...
+    def write(self, fd: int, metadata: Metadata, *, sync: bool) -> None:
+        """Keep ``metadata`` for the file that is open as ``fd`` and complete. Args: sync: make it durable."""
+
     def read(self, fd: int, entity: Entity) -> Metadata: ...
     def forget(self, entity: Entity) -> None:
         """The file will not be published after all."""
@@ -26,7 +29,7 @@ class MetadataKeeper(Protocol):
 class Attributes:
     """Extended attributes of the file itself."""
 
-    def write(self, fd: int, metadata: Metadata) -> None:
+    def write(self, fd: int, metadata: Metadata, *, sync: bool) -> None:  # noqa: ARG002 - synced with the file itself
         if metadata.content_type is not None:
             os.setxattr(fd, TYPE_ATTRIBUTE, metadata.content_type.encode("ascii"))
 
@@ -53,17 +56,21 @@ class Sidecars:
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
-    def write(self, fd: int, metadata: Metadata) -> None:
+    def write(self, fd: int, metadata: Metadata, *, sync: bool) -> None:
         info = os.fstat(fd)
         path = self._path(Entity(info.st_ino, info.st_size, info.st_mtime_ns))
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        folder = os.path.dirname(path)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         content = json.dumps({"content_type": metadata.content_type}).encode()
         sidecar = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.write(sidecar, content)
-            os.fsync(sidecar)
+            if sync:
+                os.fsync(sidecar)
         finally:
             os.close(sidecar)
+        for directory in (folder, self._directory) if sync else ():
+            fsutil.sync_directory(directory)
 
     def read(self, fd: int, entity: Entity) -> Metadata:  # noqa: ARG002 - named after the entity
         try:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import stat
 
 from hmacfs.storage import fsutil
 
@@ -46,11 +47,14 @@ class StagingArea:
     def forget(self, name: bytes | None) -> None:
         """Remove the staging name, whether or not the file was published under another."""
         if name is not None:
-            os.unlink(name, dir_fd=self.fd)
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                pass  # swept meanwhile
 
     def _can_link_anonymous(self) -> bool:
         """Whether files without a name work here: O_TMPFILE is missing on some filesystems, /proc in some sandboxes."""
-        probe = f"probe-{os.getpid()}-{secrets.token_hex(4)}".encode()
+        probe = f"{fsutil.PROBE}{os.getpid()}-{secrets.token_hex(4)}".encode()
         try:
             fd = os.open(".", _TMPFILE, 0o600, dir_fd=self.fd)
         except OSError:
@@ -66,21 +70,31 @@ class StagingArea:
 
 
 def sweep(directory: str) -> int:
-    """Remove files that a crash left in a staging directory: those that nobody holds locked. Returns how many."""
+    """Remove files that a crash left in a staging directory: those that nobody holds locked. Returns how many.
+
+    Probes of a server that is starting are held by nobody and live for a moment only: they are left alone.
+    """
     area = os.open(directory, fsutil.DIRECTORY)
     removed = 0
     try:
         for name in os.listdir(area):
             if _is_abandoned(area, name):
-                os.unlink(name, dir_fd=area)
-                removed += 1
+                try:
+                    os.unlink(name, dir_fd=area)
+                    removed += 1
+                except FileNotFoundError:
+                    pass  # another server that starts on this store was faster
     finally:
         os.close(area)
     return removed
 
 
 def _is_abandoned(area: int, name: str) -> bool:
+    if name.startswith(fsutil.PROBE):
+        return False
     try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=area, follow_symlinks=False).st_mode):
+            return False  # none of ours
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=area)
     except FileNotFoundError:
         return False

@@ -19,6 +19,9 @@ _SERVER_LOGGER = logging.getLogger("gunicorn.error")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_QUOTING = ("Invalid request from ip=", "Error handling request", "Ignored premature client disconnection")
+"""How messages begin in which gunicorn repeats what a client sent."""
+
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
@@ -42,10 +45,9 @@ class NoRequestText(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        for start in ("Invalid request from ip=", "Error handling request"):
+        for start in _QUOTING:
             if message.startswith(start):
-                cut = message.partition(":" if "ip=" in start else " request ")
-                record.msg, record.args = cut[0], ()
+                record.msg, record.args = start.rstrip(" =:."), ()
         return True
 
 
