@@ -22,7 +22,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/install
+	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/install --ignore tests/cli
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

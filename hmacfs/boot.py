@@ -6,6 +6,7 @@ and a configuration that was broken meanwhile changes nothing.
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,8 @@ def _bind(settings: Settings) -> None:
         _kept.bound_to = ["inherited sockets"]
         return
     for sock in listeners.bind(settings):
+        if sock.family == socket.AF_INET and not settings.listen_port.host:
+            logs.event(logging.INFO, "This machine has no IPv6: listening on IPv4 alone")
         name = sock.getsockname()
         _kept.bound_to.append(f"unix:{name}" if isinstance(name, str) else _shown(name))
         _kept.bind.append(f"fd://{sock.detach()}")

@@ -6,6 +6,7 @@ Go server load as they are. ``toml`` is used behind ``parse_toml`` only; tomllib
 
 import difflib
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,6 +66,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: with the place of the fault and nothing of the library's message, which may quote a secret.
     """
+    try:
+        # toml 0.10 takes some broken files, such as one that ends within an array, for good ones: tomllib judges first.
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(str(error)) from None
     try:
         return toml.loads(text)
     except toml.TomlDecodeError as error:

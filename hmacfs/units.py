@@ -72,6 +72,8 @@ class Address:
 def parse_address(text: str) -> Address:
     """An address in one of the forms of ``ADDRESS_FORM``."""
     text = text.strip()
+    if not text.isprintable():
+        raise ValueError(ADDRESS_FORM)
     path = text.removeprefix("unix:")
     if path != text or ("/" in text and "://" not in text):
         if not path:

@@ -407,7 +407,7 @@ def test_a_file_that_is_not_text_is_told_as_one(file: Path) -> None:
 
 @pytest.mark.parametrize("text", ["ListenPort", "ListenPort =", "= 5", "[server", 'StoreDir = "a', "a = 1\na = 2"])
 def test_a_file_that_is_not_toml_is_told_as_one_with_its_line(file: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"is not valid TOML: .*line") as caught:
+    with pytest.raises(ConfigError, match=r"is not valid TOML: .*(line|end of document)") as caught:
         load(file, text)
 
     assert len(caught.value.problems) == 1

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -10,7 +11,8 @@ import click
 
 from hmacfs import configfile
 from hmacfs.configfile import Loaded
-from hmacfs.errors import ConfigError
+from hmacfs.core import contenttype
+from hmacfs.errors import BadHeader, ConfigError
 from hmacfs.settings import Settings
 from hmacfs.storage import secretfile
 
@@ -59,6 +61,22 @@ def settings_of(config_path: str | None) -> Settings:
 def secret_of(settings: Settings) -> str:
     """The secret that the server verifies with; made in StateDir if there is none yet."""
     return settings.secret or secretfile.load_or_make(settings.state_dir)
+
+
+def size_of(file: str) -> int:
+    """Bytes of a regular file. Ends with a clear line for anything whose size is not known before it is read."""
+    info = os.stat(file)
+    if not stat.S_ISREG(info.st_mode):
+        fail(f"{file} is not a regular file, so its size cannot be signed.", status=USAGE_ERROR)
+    return info.st_size
+
+
+def content_type_of(text: str) -> str:
+    """A content type that can be sent; the default for an empty one."""
+    try:
+        return contenttype.declared(text)
+    except BadHeader:
+        fail(f"{text!r} cannot be a content type: it takes up to 255 printable ASCII characters.", status=USAGE_ERROR)
 
 
 def public_url(settings: Settings) -> str:

@@ -5,7 +5,17 @@ import shlex
 
 import click
 
-from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, public_url, secret_of, settings_of
+from hmacfs.cli.common import (
+    USAGE_ERROR,
+    config_errors_told,
+    config_option,
+    content_type_of,
+    fail,
+    public_url,
+    secret_of,
+    settings_of,
+    size_of,
+)
 from hmacfs.core import links, paths, signature
 from hmacfs.core.signature import Protocol
 from hmacfs.errors import BadPath
@@ -37,11 +47,26 @@ def sign(
         slot_path = paths.parse(os.fsencode(path))
     except BadPath as error:
         fail(f"{path!r} cannot be a path: {error.detail}.", status=USAGE_ERROR)
-    total = size if size is not None else os.stat(str(file_name)).st_size
+    total = size if size is not None else size_of(str(file_name))
+    content_type = content_type_of(content_type)
     chosen = Protocol(protocol)
     slot = links.slot(secret_of(settings).encode(), slot_path, total, content_type, chosen, settings.upload_sub_dir)
     socket = ("--unix-socket", settings.listen_port.path) if settings.listen_port.path and not settings.base_url else ()
     base = public_url(settings)
     header = f"Content-Type: {content_type}"
-    click.echo(shlex.join(("curl", *socket, "-T", file_name or "FILE", "-H", header, base + slot.put_target)))
-    click.echo(shlex.join(("curl", *socket, "-o", slot_path.name, base + slot.get_target)))
+    click.echo(
+        shlex.join(
+            (
+                "curl",
+                "--fail-with-body",
+                "--globoff",
+                *socket,
+                "-T",
+                file_name or "FILE",
+                "-H",
+                header,
+                base + slot.put_target,
+            )
+        )
+    )
+    click.echo(shlex.join(("curl", "--fail", "--globoff", *socket, "-o", slot_path.name, base + slot.get_target)))

@@ -7,12 +7,22 @@ import ssl
 import sys
 import uuid
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import click
 
 from hmacfs import __version__
-from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, public_url, secret_of, settings_of
+from hmacfs.cli.common import (
+    USAGE_ERROR,
+    config_errors_told,
+    config_option,
+    content_type_of,
+    fail,
+    public_url,
+    secret_of,
+    settings_of,
+    size_of,
+)
 from hmacfs.core import contenttype, links, paths
 from hmacfs.core.signature import Protocol
 from hmacfs.errors import BadPath
@@ -46,13 +56,13 @@ def put(config_path: str | None, name: str | None, content_type: str | None, fil
     """Upload FILE and print its link."""
     settings = settings_of(config_path)
     name = name or os.path.basename(file)
-    content_type = content_type or contenttype.by_extension(name)
+    content_type = content_type_of(content_type or contenttype.by_extension(name))
+    size = size_of(file)
     try:
         path = paths.parse(b"%s/%s" % (str(uuid.uuid4()).encode(), os.fsencode(name)))
     except BadPath as error:
         fail(f"{name!r} cannot be a name: {error.detail}. Choose another with --name.", status=USAGE_ERROR)
     with open(file, "rb") as body:
-        size = os.fstat(body.fileno()).st_size
         key = secret_of(settings).encode()
         slot = links.slot(key, path, size, content_type, Protocol.V2, settings.upload_sub_dir)
         headers = {**_AGENT, "Content-Type": content_type, "Content-Length": str(size)}
@@ -69,11 +79,17 @@ def put(config_path: str | None, name: str | None, content_type: str | None, fil
 @click.argument("url")
 def get(output: str | None, url: str) -> None:
     """Download URL into a file named after its last part. An existing file is never replaced."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.netloc.isascii()
+        connection = _connection(None, parts.scheme, parts.netloc) if is_url else None
+    except (ValueError, http.client.InvalidURL):
+        connection = None
+    if connection is None:
         fail(f"{url!r} is not an http or https URL.", status=USAGE_ERROR)
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    answer = _sent(_connection(None, parts.scheme, parts.netloc), "GET", target or "/", None, dict(_AGENT))
+    # As browsers show a URL it may hold letters and spaces that have to be encoded; what is encoded already stays.
+    target = quote(parts.path + (f"?{parts.query}" if parts.query else ""), safe="/%:@!$&'()*+,;=?~-._")
+    answer = _sent(connection, "GET", target or "/", None, dict(_AGENT))
     if answer.status != http.client.OK:
         _refused("download", answer)
     name = output or os.path.basename(unquote(parts.path)) or "download"
@@ -117,13 +133,19 @@ def _sent(
     except ConnectionRefusedError:
         fail(f"nobody listens at {connection.host}:{connection.port}. Is the server running?")
     except (OSError, http.client.HTTPException) as error:
-        fail(f"the connection to {connection.host} failed: {error or type(error).__name__}.")
+        fail(f"the connection to {connection.host} failed: {_printable(str(error)) or type(error).__name__}.")
 
 
 def _refused(what: str, answer: http.client.HTTPResponse) -> None:
     sentence = answer.read(1000).decode("utf-8", "replace").strip().partition("\n")[0]
     code = answer.getheader("X-Error-Code")
-    fail(f"the {what} was refused: {answer.status} {answer.reason}. {sentence}" + (f" ({code})" if code else ""))
+    told = f"{answer.status} {answer.reason}. {sentence}" + (f" ({code})" if code else "")
+    fail(f"the {what} was refused: {_printable(told)}")
+
+
+def _printable(text: str) -> str:
+    """The other side's words must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def _copy(answer: http.client.HTTPResponse, file: IO[bytes]) -> None:

@@ -46,6 +46,7 @@ def gunicorn_settings(settings: Settings, bind: Sequence[str], *, when_ready: Ho
         "loglevel": "debug" if settings.log_level == "debug" else "warning",
         "on_starting": _on_starting,
         "when_ready": when_ready,
+        "post_fork": _post_fork,
         "post_worker_init": _post_worker_init,
         "on_exit": on_exit,
     }
@@ -54,6 +55,15 @@ def gunicorn_settings(settings: Settings, bind: Sequence[str], *, when_ready: Ho
 def _on_starting(arbiter: Any) -> None:
     # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at once".
     arbiter.handle_int = arbiter.handle_term
+
+
+def _post_fork(arbiter: Any, worker: Any) -> None:
+    # Until the worker sets its own handlers it has the arbiter's, which put signals into a queue that nobody reads
+    # here: a SIGTERM during a worker's start would be lost, and the stop take the whole GracefulShutdownTimeout.
+    signal.signal(signal.SIGTERM, worker.handle_exit)
+    while not arbiter.SIG_QUEUE.empty():
+        if arbiter.SIG_QUEUE.get() == signal.SIGTERM:
+            worker.alive = False
 
 
 def _post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

@@ -37,6 +37,8 @@ def bind(settings: Settings) -> list[socket.socket]:
         return _tcp(address)
     except OSError as error:
         raise ConfigError([_explained("ListenPort", address, error)]) from error
+    except UnicodeError as error:  # from the encoding of host names, for empty or overlong labels
+        raise ConfigError([f"ListenPort: {address.host} cannot be the name of a host."]) from error
 
 
 def _tcp(address: Address) -> list[socket.socket]:
@@ -91,22 +93,27 @@ def _unix(settings: Settings) -> socket.socket:
     umask = os.umask(0o177)  # nobody else may connect before the mode is set
     try:
         sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
         os.umask(umask)
+    try:
         if settings.unix_socket_group:
             os.chown(path, -1, _group(settings.unix_socket_group))
         os.chmod(path, settings.unix_socket_mode)
         sock.listen(BACKLOG)
     except BaseException:
-        os.umask(umask)
         sock.close()
+        os.unlink(path)
         raise
     return sock
 
 
 def _group(name: str) -> int:
     try:
-        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-    except KeyError:
+        return grp.getgrgid(int(name)).gr_gid if name.isascii() and name.isdigit() else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError, OverflowError):
         raise ConfigError([f"UnixSocketGroup: there is no group {name!r} on this machine."]) from None
 
 

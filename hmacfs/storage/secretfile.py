@@ -34,7 +34,8 @@ def load_or_make(state_dir: str) -> str:
     except UnicodeDecodeError:
         secret = ""
     except OSError as error:
-        where = os.fsdecode(error.filename or path)
+        named = os.fsdecode(error.filename or "")
+        where = named if os.path.isabs(named) else path
         raise ConfigError(
             [f"StateDir: {where} cannot be used ({error.strerror}). Change its owner, or StateDir."]
         ) from error

@@ -1,0 +1,195 @@
+"""The log tells an operator what happened, and never a secret; nobody can write lines of their own into it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.http import Connection, Headers, get, head_of, put, put_head, query_of, request, sign_v2, url_of
+from tests.support.polling import until
+from tests.support.server import Server
+
+WRONG = "0123456789abcdef" * 4
+LINE = re.compile(r"(DEBUG|INFO|WARN|ERROR)\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] \S")
+
+
+def line_with(server: Server, text: str) -> str:
+    """The first line of the log that contains ``text``; it may come a moment after the answer."""
+    return until(lambda: server.lines(text), f"a line with {text!r} is logged")[0]
+
+
+def refused_line(server: Server, target: str, headers: Headers = ()) -> str:
+    """What a PUT of ``target`` with a wrong MAC leaves in the log."""
+    seen = len(server.lines("Signature refused"))
+    assert request(server, "PUT", target, [("Content-Length", "7"), *headers], b"1234567").status == 403
+    return until(lambda: server.lines("Signature refused")[seen:], "the refusal is logged")[0]
+
+
+def test_an_upload_and_its_request_are_one_line_each(server: Server) -> None:
+    put(server, "told/ä b.txt", b"body", "text/plain")
+
+    assert "size=4" in line_with(server, "Upload completed: told/ä%20b.txt")
+    line = line_with(server, "Incoming request: PUT told/ä%20b.txt")
+    assert "status=201" in line
+    assert "protocol=v2" in line
+    assert "client=127.0.0.1" in line
+
+
+def test_a_wrong_mac_is_logged_with_protocol_path_size_and_type(server: Server) -> None:
+    line = refused_line(server, f"/upload/why/file.txt?v2={WRONG}", [("Content-Type", "text/x-strange")])
+
+    assert line.startswith("WARN[")
+    for field in ("reason=wrong", "protocol=v2", "path=why/file.txt", "size=7", "type=text/x-strange"):
+        assert field in line
+
+
+def test_missing_and_malformed_macs_are_told_apart_in_the_log_alone(server: Server) -> None:
+    assert "reason=missing protocol=none" in refused_line(server, "/upload/why/x")
+    assert "reason=malformed protocol=token" in refused_line(server, "/upload/why/x?token=abc")
+
+
+def test_the_log_hints_at_a_prefix_that_stands_there_twice(server: Server) -> None:
+    assert "prefix twice" in refused_line(server, f"/upload/upload/a/b?v={WRONG}")
+
+
+def test_the_log_hints_at_a_missing_content_type(server: Server) -> None:
+    assert "no Content-Type header was sent" in refused_line(server, f"/upload/a/b?v2={WRONG}")
+
+
+def test_the_log_hints_at_a_sender_that_signs_by_extension(server: Server) -> None:
+    mac = sign_v2(server.secret, b"a/b.txt", 7, "text/plain")
+
+    line = refused_line(server, f"/upload/a/b.txt?v2={mac}", [("Content-Type", "application/x-other")])
+
+    assert "ContentTypeFromExtension" in line
+
+
+def test_no_mac_query_or_secret_is_ever_logged(server: Server) -> None:
+    right = query_of(server, "quiet/file", 5, "text/plain")
+    typed = [("Content-Type", "text/plain"), ("Content-Length", "5")]
+    head = head_of("PUT", f"/upload/quiet/file?{right}", typed)
+    junk = [
+        head.replace(b"HTTP/1.1", b"HTTP/9.9"),
+        head.replace(b"HTTP/1.1", b"HTTP/1.1 x"),
+        head.replace(b"PUT ", b"put "),
+        head.replace(b"PUT /", b"PUT /\xc3\xbc"),
+        head.replace(b"Content-Length: 5", b"Content-Length: five"),
+        head.replace(b"Content-Length: 5", f"Bad Name {WRONG}: 5".encode()),
+        head.replace(b"Content-Length: 5", f"X: {WRONG}\r\n folded: {right}".encode()),
+        head.replace(b"Content-Length: 5", b"Content-Length: 5\r\nExpect: " + right.encode()),
+        head.replace(b"?", b"?x=" + b"y" * 9000 + b"&"),
+        head.replace(b"Content-Length: 5", b"Transfer-Encoding: " + WRONG.encode()),
+        head.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + WRONG.encode() + b"\r\n",
+        head[: len(head) // 2],
+        head + b"12",
+        head + b"12345",
+        head + b"12345",
+        put_head(server, "quiet/token", 1, protocol="token") + b"x",
+        put_head(server, "quiet/v", 1, protocol="v") + b"x",
+        head_of("PUT", f"/upload/quiet/other?v={WRONG}&v={WRONG}", typed),
+        head_of("PUT", f"/upload/quiet/other?v2={WRONG}", typed) + b"12345",
+        head_of("PUT", f"/upload/quiet/%0a?{right}", typed) + b"12345",
+        head_of("GET", f"/upload/quiet/file?{right}"),
+        head_of("GET", f"/upload/quiet/file?{right}", [("Referer", f"http://x/?{right}"), ("Cookie", WRONG)]),
+        head_of("GET", f"http://user:{WRONG}@host/upload/quiet/file?{right}"),
+        head_of("POST", f"/upload/quiet/file?{right}", [("Authorization", f"Bearer {WRONG}"), *typed]) + b"12345",
+        head_of("OPTIONS", f"/upload/quiet/file?{right}", [("Origin", right)]),
+    ]
+    for data in junk:
+        with Connection(server.address) as connection:
+            try:
+                connection.send(data)
+                connection.half_close()
+                connection.read_to_end()
+            except (ConnectionResetError, BrokenPipeError):
+                pass  # refused before all was sent
+    put(server, "quiet/last", b"x")
+    line_with(server, "Incoming request: PUT quiet/last")
+
+    output = server.output()
+
+    assert "quiet/file" in output
+    macs = [right.partition("=")[2], WRONG, *(query_of(server, f"quiet/{p}", 1, "", p)[-64:] for p in ("v", "token"))]
+    for secret in (server.secret, *macs, *(mac[:16] for mac in macs), "v2=", "token=", "yyyy"):
+        assert secret not in output
+
+
+def test_the_secret_is_not_shown_at_start_nor_when_the_configuration_is_wrong(tmp_path: Path) -> None:
+    server = Server(tmp_path, Secret="short", UploadMaxSize="huge")
+
+    with pytest.raises(AssertionError, match="the server ended with 2"):
+        server.start()
+
+    assert "Secret" in server.output()
+    assert 'short"' not in server.output()
+    assert "'short'" not in server.output()
+
+
+def test_a_path_cannot_forge_a_line_or_reach_the_terminal(server: Server) -> None:
+    forged = "INFO[2024-01-01T00:00:00Z] forged"
+    paths = [
+        f"log/x\n{forged}",
+        f"log/x\r\n{forged}",
+        f"log/x\u2028{forged}",
+        f"log/x\u2029{forged}",
+        f"log/x\u0085{forged}",
+        "log/\x1b[31mred\x1b[0m",
+        "log/\x9b31mred",
+        "log/\u202eright-to-left",
+        'log/x" status=200 client="1.1.1.1',
+        "log/x status=200",
+    ]
+    for path in paths:
+        get(server, path)
+        put(server, path, b"x")
+        request(server, "PUT", url_of(server, path), [("Content-Length", "1")], b"x")
+    get(server, b"log/\xff\xfe")
+    request(server, "PUT", f"/upload/log/type?v2={WRONG}", [("Content-Type", f'a" {forged}'), ("Content-Length", "0")])
+    request(server, "GET", "/upload/log/last", [("X-Forwarded-For", forged), ("User-Agent", forged)])
+    line_with(server, "Incoming request: GET log/last")
+
+    output = server.output()
+
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202e]", output)
+    assert not [line for line in output.split("\n") if line.startswith(forged)]
+    log = output.partition("\n\n")[2].partition("\n\n")[2]  # behind the greeting
+    assert all(LINE.match(line) for line in log.split("\n") if line)
+    for line in server.lines("Incoming request"):
+        assert line.count(" status=") == 1
+        assert line.count(" client=") == 1
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ([], "127.0.0.1"),
+        (["198.51.100.7"], "198.51.100.7"),
+        (["203.0.113.1, 198.51.100.8"], "198.51.100.8"),
+        (["203.0.113.1", "198.51.100.9"], "198.51.100.9"),
+        (["203.0.113.1, 198.51.100.10, 127.0.0.1"], "198.51.100.10"),
+        (["2001:db8::5"], "2001:db8::5"),
+        (["203.0.113.1, nonsense"], "127.0.0.1"),
+    ],
+)
+def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
+    server: Server, forwarded: list[str], client: str
+) -> None:
+    path = f"forwarded/{len(forwarded)}-{client.replace(':', '-')}-{'-'.join(forwarded).count(',')}"
+
+    get(server, path, [("X-Forwarded-For", value) for value in forwarded])
+
+    assert f" client={client} " in line_with(server, f"Incoming request: GET {path}") + " "
+
+
+def test_nobody_is_believed_who_is_no_trusted_proxy(tmp_path: Path) -> None:
+    with Server(tmp_path, TrustedProxies=["10.0.0.0/8"]) as server:
+        get(server, "not/believed", [("X-Forwarded-For", "198.51.100.7")])
+
+        assert " client=127.0.0.1 " in line_with(server, "Incoming request: GET not/believed")
+
+
+def test_a_chain_of_trusted_proxies_is_walked_from_the_right(tmp_path: Path) -> None:
+    with Server(tmp_path, TrustedProxies=["127.0.0.0/8", "10.0.0.0/8"]) as server:
+        get(server, "chain", [("X-Forwarded-For", "203.0.113.1, 198.51.100.7, 10.1.2.3, 10.9.9.9")])
+
+        assert " client=198.51.100.7 " in line_with(server, "Incoming request: GET chain")

@@ -1,0 +1,151 @@
+"""What we tell gunicorn, it understands; and what we reach into is still there."""
+
+import inspect
+import signal
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.workers.base import Worker
+
+from hmacfs.server import config
+from hmacfs.server.config import gunicorn_settings
+from hmacfs.server.cpus import usable_cpus
+from hmacfs.server.master import Master
+from hmacfs.settings import Settings
+
+
+def nothing(arbiter: Any) -> None: ...
+
+
+def settings_of(settings: Settings) -> dict[str, Any]:
+    return gunicorn_settings(settings, ["fd://7", "fd://9"], when_ready=nothing, on_exit=nothing)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(num_cores=3, log_level="debug", graceful_shutdown_timeout=0)],
+    ids=["plain", "other"],
+)
+def test_gunicorn_accepts_every_setting(settings: Settings) -> None:
+    cfg = Config()
+
+    for name, value in settings_of(settings).items():
+        cfg.set(name, value)
+
+    assert cfg.address == [7, 9]
+    assert cfg.worker_class_str == "gevent"
+
+
+def test_a_setting_that_gunicorn_does_not_know_is_an_error() -> None:
+    """Config.set says so; this guards the test above."""
+    with pytest.raises(AttributeError):
+        Config().set("no_such_setting", 1)
+
+
+def test_our_settings_arrive() -> None:
+    options = settings_of(Settings(num_cores=3, graceful_shutdown_timeout=7))
+
+    assert options["workers"] == 3
+    assert options["graceful_timeout"] == 7
+    assert options["bind"] == ["fd://7", "fd://9"]
+
+
+def test_auto_is_one_worker_for_each_usable_processor() -> None:
+    assert settings_of(Settings())["workers"] == usable_cpus()
+
+
+def test_no_access_log_may_show_a_query_string() -> None:
+    assert settings_of(Settings())["accesslog"] is None
+
+
+def test_no_header_of_a_client_changes_the_path() -> None:
+    options = settings_of(Settings())
+
+    assert not options["forwarder_headers"]
+    assert not options["secure_scheme_headers"]
+
+
+def test_the_master_hands_the_settings_to_gunicorn() -> None:
+    master = Master(lambda: settings_of(Settings(num_cores=5)), lambda: "the application")
+
+    assert master.cfg.workers == 5
+    assert master.load() == "the application"
+
+
+def test_the_master_asks_again_at_a_reload() -> None:
+    answers = [settings_of(Settings(num_cores=6)), settings_of(Settings(num_cores=5))]
+    master = Master(answers.pop, lambda: None)
+
+    master.reload()
+
+    assert master.cfg.workers == 6
+
+
+class Ended(Exception):
+    """The main loop has come to its end."""
+
+
+def run_with_signal(arbiter: Arbiter, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn's own main loop, with everything around the handling of one signal taken away."""
+    arbiter.log = Mock()
+    arbiter.cfg = Mock()
+    arbiter.proc_name = "test"
+    for name in ("start", "manage_workers", "_start_control_server", "maybe_promote_master", "murder_workers"):
+        assert callable(getattr(Arbiter, name)), name
+        monkeypatch.setattr(arbiter, name, Mock())
+    monkeypatch.setattr(arbiter, "manage_dirty_arbiter", Mock(side_effect=AssertionError("it goes on")))
+    monkeypatch.setattr(arbiter, "wait_for_signals", lambda timeout: [number])
+    monkeypatch.setattr(arbiter, "halt", Mock(side_effect=Ended))
+    monkeypatch.setattr("gunicorn.util._setproctitle", Mock())
+    arbiter.run()
+
+
+def test_ctrl_c_lets_transfers_finish_as_sigterm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    arbiter = Arbiter.__new__(Arbiter)
+    monkeypatch.setattr(arbiter, "stop", Mock(), raising=True)
+    config._on_starting(arbiter)
+
+    with pytest.raises(Ended):
+        run_with_signal(arbiter, signal.SIGINT, monkeypatch)
+
+    arbiter.stop.assert_not_called()  # gunicorn's own handle_int calls stop(graceful=False)
+
+
+def test_gunicorn_on_its_own_would_break_transfers_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When this fails, _on_starting is no longer needed."""
+    arbiter = Arbiter.__new__(Arbiter)
+    monkeypatch.setattr(arbiter, "stop", Mock(), raising=True)
+
+    with pytest.raises(Ended):
+        run_with_signal(arbiter, signal.SIGINT, monkeypatch)
+
+    arbiter.stop.assert_called_once_with(False)
+
+
+def test_the_names_that_we_touch_on_gunicorn_exist() -> None:
+    assert callable(Arbiter.handle_term)
+    assert callable(Arbiter.handle_int)
+    assert Arbiter.APP_LOAD_ERROR == 4
+    assert "GUNICORN_FD" in inspect.getsource(Arbiter.start)
+    assert "GUNICORN_FD" in inspect.getsource(Arbiter.reexec)
+
+
+def test_hooks_are_called_with_what_ours_take() -> None:
+    known = Config().settings
+
+    for name in ("on_starting", "when_ready", "on_exit", "post_worker_init"):
+        assert known[name].validator(nothing) is nothing, name
+
+
+def test_a_worker_ignores_ctrl_c_once_it_is_ready() -> None:
+    assert "post_worker_init" in inspect.getsource(Worker.init_process)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        config._post_worker_init(None)
+
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
