@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.toml
 
-.PHONY: run test check unit format clean
+.PHONY: run test check prove bench format clean
 
 run: $(VENV)/.ready-run
 	@exec $(BIN)/hmacfs serve --config $(CONFIG)
@@ -23,6 +23,15 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/install --ignore tests/cli
+
+# Slow sweeps: twenty power cuts, long windows of time. Name parts with PROVE="tests/prove/test_slow_rates.py".
+PROVE ?= tests/prove
+prove: $(VENV)/.ready-test
+	HMACFS_PROVE=1 $(BIN)/python -m pytest $(PROVE)
+
+# Side by side with nginx and plain Flask, for example: make bench BENCH="--store /var/tmp --only 'put-*'"
+bench: $(VENV)/.ready-run
+	@$(BIN)/python bench/run.py $(BENCH)
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

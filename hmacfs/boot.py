@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmacfs import __version__, configfile
+from hmacfs import __version__, configfile, rehearsal
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners
-from hmacfs.server.config import gunicorn_settings
+from hmacfs.server.config import gunicorn_settings, worker_count
 from hmacfs.settings import Settings
+from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import local, secretfile
 from hmacfs.telemetry import logs
 
@@ -24,9 +25,10 @@ Announce = Callable[[Settings, Sequence[str]], None]
 
 @dataclass
 class _Kept:
-    """What outlives a reload. ``bind`` and ``bound_to`` tell the open sockets."""
+    """What outlives a reload. ``board`` is shared with the workers; ``bind`` and ``bound_to`` tell the open sockets."""
 
     settings: Settings | None = None
+    board: Scoreboard | None = None
     bind: list[str] = field(default_factory=list)
     bound_to: list[str] = field(default_factory=list)
 
@@ -37,6 +39,11 @@ _kept = _Kept()
 def current_settings() -> Settings | None:
     """The settings that the master runs on; None where it did not start through this module."""
     return _kept.settings
+
+
+def current_board() -> Scoreboard | None:
+    """The scoreboard of the server that this process is a worker of; None outside of one."""
+    return _kept.board
 
 
 def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
@@ -58,6 +65,8 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         settings = _kept.settings
     if _kept.settings is not None and settings.listen_port != _kept.settings.listen_port:
         logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
+    if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
+        logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
     if not _kept.bind:
         _bind(settings)
     _kept.settings = settings
@@ -69,7 +78,11 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         if announce is not None:
             announce(settings, _kept.bound_to)
 
-    return gunicorn_settings(settings, _kept.bind, when_ready=when_ready, on_exit=_on_exit)
+    if _kept.board is None:
+        _kept.board = Scoreboard(worker_count(settings) + 4)
+    return gunicorn_settings(
+        settings, _kept.bind, _kept.board, may_reload=_may_reload, when_ready=when_ready, on_exit=_on_exit
+    )
 
 
 def _prepared() -> Settings:
@@ -86,6 +99,15 @@ def _prepared() -> Settings:
     if os.geteuid() == 0 and _kept.settings is None:
         logs.event(logging.WARNING, "Running as root: use a user of its own, as the systemd unit does")
     return settings
+
+
+def _may_reload() -> bool:
+    """Whether the configuration and the code, as they are now, make an application."""
+    path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
+    problems = rehearsal.problems(path)
+    for problem in problems:
+        logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
+    return not problems
 
 
 def _bind(settings: Settings) -> None:

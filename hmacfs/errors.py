@@ -21,12 +21,15 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- FileExists           409  file-exists
         +-- PathConflict         409  path-conflict
         +-- LengthRequired       411  length-required
+        +-- TooManyUploads       429  too-many-uploads
         +-- PreconditionFailed   412  precondition-failed
         +-- TooLarge             413  too-large
         +-- RangeNotSatisfiable  416  range-not-satisfiable
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
+        +-- ServerBusy           503  server-busy
+        +-- Draining             503  draining
         +-- StorageFull          507  storage-full
 """
 
@@ -158,6 +161,11 @@ class TooLarge(RequestError):
     sentence = "The file is larger than this server accepts."
 
 
+class TooManyUploads(RequestError):
+    code, status, retry_after = "too-many-uploads", 429, 5
+    sentence = "This address has too many uploads at once."
+
+
 class RangeNotSatisfiable(RequestError):
     """Args: size: bytes in the whole file, for Content-Range."""
 
@@ -182,6 +190,16 @@ class StorageFailed(RequestError):
 class StorageBusy(RequestError):
     code, status, retry_after = "storage-busy", 503, 5
     sentence = "The server is short of resources; try again."
+
+
+class ServerBusy(RequestError):
+    code, status, retry_after = "server-busy", 503, 5
+    sentence = "The server has as many transfers as it can take; try again."
+
+
+class Draining(RequestError):
+    code, status, retry_after = "draining", 503, 5
+    sentence = "The server is about to stop or restart; try again."
 
 
 class StorageFull(RequestError):

@@ -114,6 +114,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _positive(seconds: int) -> int:
+    if seconds <= 0:
+        raise ValueError
+    return seconds
+
+
 def _networks(value: Any) -> tuple[str, ...]:
     for part in (parts := _texts(value)):
         if part != "unix:":
@@ -137,6 +143,9 @@ PATH = Kind("a path", _matching(r"[^\0]*"), is_path=True)
 DIRECTORY = Kind("the path of a folder", _matching(r"[^\0]+"), is_path=True)
 BOOLEAN = Kind("true or false", _boolean)
 DURATION = Kind(DURATION_FORM, lambda value: parse_duration(_number(value)), blank_is_default=True)
+TIMEOUT = Kind(
+    f"more than 0 {DURATION_FORM}", lambda value: _positive(parse_duration(_number(value))), blank_is_default=True
+)
 SIZE = size()
 MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
 ADDRESS = Kind(ADDRESS_FORM, _address)
@@ -237,19 +246,19 @@ class Settings:
         choice("full", "data", "none"),
         "full: file and folders synced before 201; data: the file; none",
     )
-    min_free_space: int = later("MinFreeSpace", "256MiB", SIZE, "free space that uploads may not touch")
+    min_free_space: int = row("MinFreeSpace", "256MiB", SIZE, "free space that uploads may not touch")
     deduplication_enabled: bool = later("DeduplicationEnabled", False, BOOLEAN, "equal content shares one inode")
 
     # Transfers
     upload_max_size: int = row("UploadMaxSize", 1073741824, SIZE, "largest file in bytes; 0: no limit")
     chunk_size: int = row("ChunkSize", 1048576, size(4096, 16777216), "bytes written to disk at a time")
-    buffer_size: int = later("BufferSize", 65536, size(4096, 16777216), "least size of one socket read")
-    max_bytes_per_second: int = later("MaxBytesPerSecond", 0, SIZE, "limit for one upload; 0: none")
-    min_bytes_per_second: int = later("MinBytesPerSecond", 0, SIZE, "slower bodies are cut; 0: none")
-    read_timeout: int = later("ReadTimeout", 900, DURATION, "longest silence of a body")
-    write_timeout: int = later("WriteTimeout", 900, DURATION, "longest silence of a receiver")
-    head_timeout: int = later("HeadTimeout", "10s", DURATION, "to receive a request head")
-    direct_downloads: str = later("DirectDownloads", "", OFFLOAD, "the proxy sends the bytes")
+    buffer_size: int = row("BufferSize", 65536, size(4096, 16777216), "least size of one socket read")
+    max_bytes_per_second: int = row("MaxBytesPerSecond", 0, SIZE, "limit for one upload; 0: none")
+    min_bytes_per_second: int = row("MinBytesPerSecond", 0, SIZE, "slower bodies are cut; 0: none")
+    read_timeout: int = row("ReadTimeout", 900, TIMEOUT, "longest silence of a body")
+    write_timeout: int = row("WriteTimeout", 900, TIMEOUT, "longest silence of a receiver")
+    head_timeout: int = row("HeadTimeout", "10s", TIMEOUT, "to receive a request head")
+    direct_downloads: str = row("DirectDownloads", "", OFFLOAD, "the proxy sends the bytes")
     enable_get_retries: bool = later("EnableGetRetries", True, BOOLEAN, "look again briefly before a 404")
     chunking_enabled: bool = later("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
     resumable_uploads_enabled: bool = later("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
@@ -266,13 +275,11 @@ class Settings:
     graceful_shutdown_timeout: int = row(
         "GracefulShutdownTimeout", 30, DURATION, "time for running transfers at a stop"
     )
-    max_workers: int | None = later(
+    max_workers: int | None = row(
         "MaxWorkers", "auto", auto_or_integer(1, 100000), "concurrent transfers of one process"
     )
-    max_memory_mb: int = later("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
-    max_uploads_per_client: int = later(
-        "MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address"
-    )
+    max_memory_mb: int = row("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
+    max_uploads_per_client: int = row("MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address")
     request_rate_limit: str = later("RequestRateLimit", "", RATE, "requests of one address")
     user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
     quota_by_first_segment: bool = later(
@@ -367,6 +374,8 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         problems.append(
             f"BufferSize ({settings.buffer_size}) is larger than ChunkSize ({settings.chunk_size}): lower it."
         )
+    if settings.max_bytes_per_second and settings.min_bytes_per_second > settings.max_bytes_per_second:
+        problems.append("MinBytesPerSecond is above MaxBytesPerSecond: every upload would be cut. Lower it.")
     if "*" in settings.cors_origins and len(settings.cors_origins) > 1:
         problems.append(
             'CORSOrigins names "*" beside other origins: "*" allows every one already, so keep one or the other.'

@@ -30,9 +30,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
+    "state": ({"state", "core", "errors", "offload"}, FRAMEWORKS),
     "server": ({"settings", "errors", "units", "offload", "server"}, {"flask", "werkzeug"} | DRIVERS),
+    "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
-        {"__version__", "configfile", "errors", "settings", "server", "storage", "telemetry"},
+        {"__version__", "configfile", "errors", "rehearsal", "settings", "server", "state", "storage", "telemetry"},
         {"flask", "werkzeug", "redis", "ssl", "requests", "urllib3", "gevent"},
     ),
     "app": ({""}, {"gunicorn"}),
@@ -83,7 +85,7 @@ def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
 
 def test_nothing_below_imports_the_top() -> None:
     tops = ("hmacfs.app", "hmacfs.cli", "hmacfs.boot")
-    below = [path for path in modules() if layer_of(dotted(path)) not in ("app", "cli", "boot")]
+    below = [path for path in modules() if layer_of(dotted(path)) not in ("app", "cli", "boot", "rehearsal")]
 
     found = [(dotted(path), name) for path in below for name in imports(path) if name.startswith(tops)]
 

@@ -1,21 +1,12 @@
 """hmacfs check: would this configuration serve? Nothing is made or changed."""
 
 import os
-import secrets
-import subprocess
-import sys
-import tempfile
-from dataclasses import replace
 
 import click
 
-from hmacfs import configfile
+from hmacfs import rehearsal
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
-from hmacfs.errors import ConfigError
 from hmacfs.settings import Settings
-from hmacfs.storage import local, secretfile
-
-_BUILD_SECONDS = 60
 
 
 @click.command()
@@ -29,7 +20,7 @@ def check(config_path: str | None) -> None:
     loaded = load(config_path)
     problems = [f"{loaded.path}: {problem}" for problem in (*loaded.errors, *loaded.warnings)]
     if not problems:
-        problems = _unwritable(loaded.settings) or _build_problems(loaded.path)
+        problems = _unwritable(loaded.settings) or rehearsal.problems(loaded.path)
     if problems:
         fail(*problems, status=USAGE_ERROR)
     click.echo(f"{loaded.path}: OK")
@@ -52,34 +43,3 @@ def _unwritable(settings: Settings) -> list[str]:
         elif key == "LogFile" and existing != place:
             problems.append(f"LogFile: the folder {place} does not exist.")
     return problems
-
-
-def _build_problems(path: str) -> list[str]:
-    command = [sys.executable, "-m", "hmacfs.cli.check", path]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return [f"{path}: building the application took longer than {_BUILD_SECONDS} s."]
-    if done.returncode == 0:
-        return []
-    return done.stderr.strip().splitlines()[-20:] or [f"{path}: the application cannot be built."]
-
-
-def build(path: str) -> None:
-    """Build the application as a worker would, with stand-ins for what does not exist yet."""
-    from hmacfs.app import create_app
-
-    settings = configfile.usable(configfile.load(path))
-    with tempfile.TemporaryDirectory() as folder:
-        if not os.path.isdir(os.path.join(settings.store_dir, local.PRIVATE, "staging")):
-            settings = replace(settings, store_dir=os.path.join(folder, "store"))
-        if not settings.secret and not os.path.exists(secretfile.path_in(settings.state_dir)):
-            settings = replace(settings, secret=secrets.token_hex(32))
-        create_app(settings)
-
-
-if __name__ == "__main__":
-    try:
-        build(sys.argv[1])
-    except ConfigError as error:
-        sys.exit(str(error))

@@ -2,8 +2,12 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 UNIX_PEER = "unix:"
+
+CACHED = 4096
+"""Addresses whose parsing is remembered: reading one costs more than the rest of a lookup."""
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -17,14 +21,14 @@ class ProxyTrust:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._unix = UNIX_PEER in trusted
+        self._trusts = lru_cache(maxsize=CACHED)(self._is_in_networks)
         self._networks: list[_Network] = [_network(t) for t in trusted if t != UNIX_PEER]
 
     def trusts(self, address: str) -> bool:
         """Whether ``address`` (as the socket tells it; empty for a Unix socket) may speak for others."""
         if not address:
             return self._unix
-        parsed = folded(address)
-        return parsed is not None and any(parsed in network for network in self._networks)
+        return self._trusts(address)
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """The client's address: the first entry of X-Forwarded-For, from the right, that is not a trusted proxy.
@@ -43,6 +47,18 @@ class ProxyTrust:
         parsed = folded(address) if address else None
         return str(parsed) if parsed else ""
 
+    def _is_in_networks(self, address: str) -> bool:
+        parsed = folded(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+
+def counted(address: str) -> str:
+    """The key under which limits count a client: an IPv6 client has a whole /64 to itself, an empty one none."""
+    parsed = folded(address)
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
 
 def _network(text: str) -> _Network:
     network = ipaddress.ip_network(text, strict=False)
@@ -52,6 +68,7 @@ def _network(text: str) -> _Network:
     return ipaddress.ip_network((mapped, network.prefixlen - 96))
 
 
+@lru_cache(maxsize=CACHED)
 def folded(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The parsed address, an IPv4-mapped IPv6 address as IPv4; None when it is not an address."""
     try:

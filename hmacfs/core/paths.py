@@ -4,6 +4,7 @@ PATH is what follows the URL prefix, percent-decoded exactly once by the server.
 these very bytes, and two different byte strings are never one file.
 """
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -13,6 +14,9 @@ MAX_PATH_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 """NAME_MAX of every common Linux filesystem."""
 MAX_SEGMENTS = 8
+
+_PLAIN = re.compile(r"[!#-$&-\[\]-~]*")
+"""Printable ASCII but for space, percent, quotation mark and backslash."""
 
 _CONTROL = frozenset((*range(0x20), 0x7F))
 
@@ -88,6 +92,8 @@ def shown(raw: bytes) -> str:
     Not printable, space, percent, quotation mark and backslash are encoded; so the form is unambiguous.
     """
     text = raw.decode("utf-8", "surrogateescape")
+    if _PLAIN.fullmatch(text):
+        return text
     return "".join(
         c if c.isprintable() and c not in ' %"\\' else quote(c, safe="", errors="surrogateescape") for c in text
     )

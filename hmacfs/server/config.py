@@ -8,27 +8,48 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hmacfs.server.cpus import usable_cpus
+from hmacfs.server.worker import WorkerLimits, raise_descriptor_limit, worker_class
 from hmacfs.settings import Settings
 
 Hook = Callable[[Any], None]
 
+KEEPALIVE_SECONDS = 75
+"""Longer than nginx keeps an idle connection to us (60 s by default), so that it is never we who close a connection
+that nginx is about to use."""
 
-def gunicorn_settings(settings: Settings, bind: Sequence[str], *, when_ready: Hook, on_exit: Hook) -> dict[str, Any]:
+
+def worker_count(settings: Settings) -> int:
+    """NumCores, or one worker for each processor that we may use."""
+    return settings.num_cores or usable_cpus()
+
+
+def gunicorn_settings(
+    settings: Settings,
+    bind: Sequence[str],
+    board: Any,
+    *,
+    may_reload: Callable[[], bool],
+    when_ready: Hook,
+    on_exit: Hook,
+) -> dict[str, Any]:
     """gunicorn's settings for ours.
 
     Args:
         bind: ``fd://N`` of every listening socket.
+        board: the scoreboard of all workers: ``claim()`` and ``release(slot)`` are called in the master. It bounds
+            how many workers a reload can start.
+        may_reload: called in the master at SIGHUP; False leaves everything as it is.
         when_ready: called with the arbiter once it listens.
         on_exit: called with the arbiter at the very end.
     """
     return {
         "bind": list(bind),
-        "workers": settings.num_cores or usable_cpus(),
-        "worker_class": "gevent",
-        "worker_connections": 1000,
-        "graceful_timeout": settings.graceful_shutdown_timeout,
+        "workers": min(worker_count(settings), board.most_workers),
+        "worker_class": worker_class(_limits(settings), board),
+        "worker_connections": 10000,  # idle connections are cheap; transfers have a limit of their own (MaxWorkers)
+        "graceful_timeout": settings.graceful_shutdown_timeout + 5,  # the worker's own drain ends first
         "timeout": 90,  # heartbeat of the event loop only; slow disks make honest stalls
-        "keepalive": 10,  # also the time to receive a head
+        "keepalive": KEEPALIVE_SECONDS,
         "max_requests": 0,
         "preload_app": False,  # modules imported before gevent's patch keep native locks
         "sendfile": False,  # gevent's is an 8 KiB loop that never yields
@@ -39,33 +60,57 @@ def gunicorn_settings(settings: Settings, bind: Sequence[str], *, when_ready: Ho
         "limit_request_line": 8190,  # signed URLs with long names in percent-encoded UTF-8
         "limit_request_fields": 64,
         "limit_request_field_size": 8190,
+        "forwarded_allow_ips": "*",  # nothing depends on it, with the two settings below, and it spares a lookup
         "forwarder_headers": "",  # no header of a client may change SCRIPT_NAME or PATH_INFO
         "secure_scheme_headers": {},  # the scheme is of no interest to us
         "errorlog": None,  # telemetry.logs gives the logger its handler
         "accesslog": None,  # its request line shows query strings
         "loglevel": "debug" if settings.log_level == "debug" else "warning",
-        "on_starting": _on_starting,
+        "on_starting": _on_starting(may_reload),
         "when_ready": when_ready,
+        "pre_fork": lambda _arbiter, worker: setattr(worker, "slot", board.claim()),
         "post_fork": _post_fork,
-        "post_worker_init": _post_worker_init,
+        "child_exit": lambda _arbiter, worker: board.release(worker.slot),
         "on_exit": on_exit,
     }
 
 
-def _on_starting(arbiter: Any) -> None:
-    # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at once".
-    arbiter.handle_int = arbiter.handle_term
+def _limits(settings: Settings) -> WorkerLimits:
+    return WorkerLimits(
+        head_timeout=settings.head_timeout,
+        keepalive=KEEPALIVE_SECONDS,
+        write_timeout=settings.write_timeout,
+        drain=settings.graceful_shutdown_timeout,
+        least_read=settings.buffer_size,
+        memory=settings.max_memory_mb * 1024 * 1024,
+    )
+
+
+def _on_starting(may_reload: Callable[[], bool]) -> Hook:
+    def hook(arbiter: Any) -> None:
+        raise_descriptor_limit()
+        # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at
+        # once".
+        arbiter.handle_int = arbiter.handle_term
+        reload = arbiter.handle_hup
+
+        def guarded_reload() -> None:
+            # An application that cannot be built in the new workers would stop the whole server: gunicorn takes it
+            # for a start that failed. So the question comes first, and a "no" leaves the old workers serving.
+            if may_reload():
+                reload()
+
+        arbiter.handle_hup = guarded_reload
+
+    return hook
 
 
 def _post_fork(arbiter: Any, worker: Any) -> None:
     # Until the worker sets its own handlers it has the arbiter's, which put signals into a queue that nobody reads
     # here: a SIGTERM during a worker's start would be lost, and the stop take the whole GracefulShutdownTimeout.
+    # The same for SIGINT, which a terminal sends to the whole group: workers follow the master only.
     signal.signal(signal.SIGTERM, worker.handle_exit)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while not arbiter.SIG_QUEUE.empty():
         if arbiter.SIG_QUEUE.get() == signal.SIGTERM:
             worker.alive = False
-
-
-def _post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    # A terminal signals the whole process group: workers follow the master only.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,9 @@
 """Reusable block buffers. A fresh megabyte costs page faults for every block; a used one costs nothing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import mmap
+
+_HEAP = 64 * 1024
+"""Buffers up to this size come from the heap."""
 
 
 class BufferPool:
@@ -13,22 +15,43 @@ class BufferPool:
     """
 
     def __init__(self, size: int, spare: int = 8) -> None:
-        self._size = size
+        self.size = size
         self._spare = spare
         self._idle: list[memoryview] = []
 
-    @contextmanager
-    def lend(self, wanted: int) -> Iterator[memoryview]:
-        """A buffer of at least ``wanted`` bytes, or of the pool's size where more are wanted.
+    def lend(self, wanted: int) -> "Loan":
+        """A buffer of at least ``wanted`` bytes, or of the pool's size where more are wanted, for a ``with`` block.
 
         A small one is not taken from the pool.
         """
-        if wanted <= self._size // 4:
-            yield memoryview(bytearray(max(wanted, 1)))
-            return
-        buffer = self._idle.pop() if self._idle else memoryview(bytearray(self._size))
-        try:
-            yield buffer
-        finally:
-            if len(self._idle) < self._spare:
-                self._idle.append(buffer)
+        if wanted <= min(_HEAP, self.size // 4):
+            return Loan(None, memoryview(bytearray(max(wanted, 1))))
+        if wanted <= self.size // 4:
+            return Loan(None, _mapped(wanted))
+        return Loan(self, self._idle.pop() if self._idle else _mapped(self.size))
+
+    def take_back(self, buffer: memoryview) -> None:
+        if len(self._idle) < self._spare:
+            self._idle.append(buffer)
+
+
+def _mapped(size: int) -> memoryview:
+    """Not from the heap, which keeps what a burst of uploads made it take: this goes back to the system."""
+    return memoryview(mmap.mmap(-1, size))
+
+
+class Loan:
+    """Args: pool: where the buffer goes back to, None for nowhere."""
+
+    __slots__ = ("_buffer", "_pool")
+
+    def __init__(self, pool: BufferPool | None, buffer: memoryview) -> None:
+        self._pool = pool
+        self._buffer = buffer
+
+    def __enter__(self) -> memoryview:
+        return self._buffer
+
+    def __exit__(self, *_error: object) -> None:
+        if self._pool is not None:
+            self._pool.take_back(self._buffer)

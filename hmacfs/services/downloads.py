@@ -1,11 +1,12 @@
 """Serving a file: find it, judge the conditions, plan the range. Sending is the web layer's part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hmacfs.core import contenttype, preconditions, ranges
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
 from hmacfs.errors import PreconditionFailed
+from hmacfs.services.admission import Admission
 from hmacfs.storage.base import Entity, Storage, Stored
 
 CACHE_FOREVER = "public, max-age=31536000, immutable"
@@ -13,12 +14,18 @@ CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class DownloadRequest:
-    """A GET or HEAD. ``range`` is the Range header, empty where absent."""
+    """A GET or HEAD.
+
+    Attributes:
+        range: the Range header, empty where absent.
+        offload_from: bytes from which on the proxy in front sends a file itself; None where there is no such proxy.
+    """
 
     path: SlotPath
     conditions: Conditions
     range: str = ""
     head: bool = False
+    offload_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,9 @@ class Download:
         status: 200, 206 or 304.
         first, length: the slice in bytes; ``length`` is what Content-Length says, also for HEAD.
         disposition: Content-Disposition, None for inline.
-        stored: the open file, to be closed by the sender; None where no body follows.
+        content: the slice itself, where the file is small.
+        transfer: the open file, to be closed by the sender; None where ``content`` or nothing is sent.
+        offloaded: the proxy sends the bytes, and judges Range itself.
     """
 
     status: int
@@ -39,49 +48,71 @@ class Download:
     cache_control: str
     first: int
     length: int
-    stored: Stored | None
+    content: bytes = b""
+    transfer: "Transfer | None" = None
+    offloaded: bool = False
+
+
+class Transfer:
+    """An open file on its way out, which holds one of the places for transfers until it is closed."""
+
+    def __init__(self, stored: Stored, admission: Admission) -> None:
+        self.stored = stored
+        self._admission = admission
+        self._is_open = True
+        admission.enter_download()
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._admission.leave_download()
+            self.stored.close()
 
 
 class Downloads:
     """The use case of GET and HEAD."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, admission: Admission) -> None:
         self._storage = storage
+        self._admission = admission
 
     def open(self, request: DownloadRequest) -> Download:
         """Find the file and decide what to send of it.
 
         Raises:
-            NotFound, PreconditionFailed, RangeNotSatisfiable.
+            NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy.
         """
-        stored = self._storage.open(request.path)
+        stored = self._storage.open(request.path, with_content=not request.head)
         try:
             download = _plan(request, stored)
+            has_body = download.length and not request.head and not download.offloaded
+            if has_body and stored.content is not None:
+                end = download.first + download.length
+                whole = download.length == len(stored.content)
+                return replace(download, content=stored.content if whole else stored.content[download.first : end])
+            if has_body:
+                return replace(download, transfer=Transfer(stored, self._admission))
         except BaseException:
             stored.close()
             raise
-        if download.stored is None:
-            stored.close()
+        stored.close()
         return download
 
 
 def _plan(request: DownloadRequest, stored: Stored) -> Download:
     entity = stored.entity
-    outcome = preconditions.judge(request.conditions, entity.etag, entity.modified)
+    status, first, length = 200, 0, entity.size
+    offloaded = request.offload_from is not None and entity.size >= request.offload_from and not request.head
+    conditions = request.conditions
+    if offloaded:  # the proxy has an ETag of its own for the file, which the client may mean
+        conditions = replace(conditions, if_match="", if_unmodified_since="")
+    outcome = preconditions.judge(conditions, entity.etag, entity.modified)
     if outcome is Outcome.FAILED:
         raise PreconditionFailed
-    status, first, length = 200, 0, entity.size
     if outcome is Outcome.NOT_MODIFIED:
-        status, length = 304, 0
-    # RFC 9110 section 14.2: Range is defined for GET only, so HEAD answers as if it were absent.
-    elif (
-        request.range
-        and not request.head
-        and preconditions.range_applies(request.conditions, entity.etag, entity.modified)
-    ):
-        slice_ = ranges.plan(request.range, entity.size)
-        if slice_ is not None:
-            status, (first, length) = 206, slice_
+        status, length, offloaded = 304, 0, False
+    elif not offloaded and (slice_ := _slice(request, entity)) is not None:
+        status, (first, length) = 206, slice_
     content_type = stored.metadata.content_type or contenttype.by_extension(request.path.name)
     return Download(
         status=status,
@@ -91,5 +122,14 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         cache_control=CACHE_FOREVER,
         first=first,
         length=length,
-        stored=None if request.head or status == 304 or not length else stored,
+        offloaded=offloaded,
     )
+
+
+def _slice(request: DownloadRequest, entity: Entity) -> tuple[int, int] | None:
+    # RFC 9110 section 14.2: Range is defined for GET only, so HEAD answers as if it were absent.
+    if not request.range or request.head:
+        return None
+    if not preconditions.range_applies(request.conditions, entity.etag, entity.modified):
+        return None
+    return ranges.plan(request.range, entity.size)

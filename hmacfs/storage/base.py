@@ -5,8 +5,6 @@ Foreign errors are translated here, once: an adapter lets OSError out of no meth
 """
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +47,13 @@ class Stored(Protocol):
     @property
     def metadata(self) -> Metadata: ...
 
+    @property
+    def content(self) -> bytes | None:
+        """The whole file, where it is small and was read together with opening it; it is closed already then."""
+
+    def descriptor(self) -> int:
+        """The open file, for a server that can send it without us."""
+
     def read(self, offset: int, count: int) -> bytes:
         """At most ``count`` bytes from ``offset``; fewer only at the end of the file."""
 
@@ -77,8 +82,21 @@ class Storage(Protocol):
 
     def stage(self, path: SlotPath) -> Staged: ...
 
-    def open(self, path: SlotPath) -> Stored:
-        """The regular file at ``path``. Raises NotFound for anything else: missing, a directory, behind a symlink."""
+    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+        """Stage, write and publish a small file in one job. Raises what these raise."""
+
+    def free_bytes(self) -> int:
+        """Free space for us on the store's filesystem."""
+
+    def open(self, path: SlotPath, *, with_content: bool) -> Stored:
+        """The regular file at ``path``.
+
+        Args:
+            with_content: have a small file read at once.
+
+        Raises:
+            NotFound: for anything else: missing, a directory, behind a symlink.
+        """
 
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -97,9 +115,20 @@ def translated(error: OSError) -> RequestError:
     return StorageFailed(detail)
 
 
-@contextmanager
-def os_errors_translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise translated(error) from error
+class _Translating:
+    """A class and not a generator: it stands on the way of every request."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise translated(error) from error
+
+
+_TRANSLATING = _Translating()
+
+
+def os_errors_translated() -> _Translating:
+    """A ``with`` block out of which OSError comes as ours."""
+    return _TRANSLATING

@@ -7,16 +7,23 @@ disk pool.
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict
-from hmacfs.offload import Pool
+from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict, StorageFailed
+from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import fsutil, staging
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
 from hmacfs.storage.metadata import Attributes, MetadataKeeper, Sidecars
 from hmacfs.storage.staging import StagingArea
 
 PRIVATE = ".hmacfs"
+_KNOWN = 8192
+"""Files whose metadata a worker remembers, by inode and time of its last change."""
+
+SMALL = 64 * 1024
+"""Files up to this size are read in the job that opens them."""
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # O_NONBLOCK: opening somebody's FIFO must not wait
 
 
@@ -112,21 +119,37 @@ class LocalStorage:
             self._root = os.open(store_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.staging = StagingArea(os.path.join(store_dir, PRIVATE, "staging"), file_mode, self._umask)
             attributes = self._has_attributes() if use_attributes is None else use_attributes
+        self._is_memory = fsutil.is_memory(self._root)
+        # In memory there is no disk to wait for: a short job is over before a hop to the pool has begun.
+        self._short: Pool = InlinePool() if self._is_memory else disk
+        self._known_metadata: dict[tuple[int, int], Metadata] = {}
         self._keeper: MetadataKeeper = (
             Attributes() if attributes else Sidecars(os.path.join(store_dir, PRIVATE, "meta"))
         )
 
     def check_vacant(self, path: SlotPath) -> None:
-        self.disk.run(self._check_vacant, path)
+        self._short.run(self._check_vacant, path)
 
     def stage(self, path: SlotPath) -> "LocalStaged":
         with os_errors_translated():
-            fd, name = self.disk.run(self.staging.create)
+            fd, name = self._short.run(self.staging.create)
         return LocalStaged(self, path, fd, name)
 
-    def open(self, path: SlotPath) -> "LocalStored":
+    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
         with os_errors_translated():
-            return self.disk.run(self._open, path)
+            return self._short.run(self._store, path, content, metadata)
+
+    def free_bytes(self) -> int:
+        with os_errors_translated():
+            info = self._short.run(os.statvfs, self._root)
+        return info.f_bavail * info.f_frsize
+
+    def open(self, path: SlotPath, *, with_content: bool) -> "LocalStored":
+        with os_errors_translated():
+            try:
+                return self._open_now(path, with_content)
+            except BlockingIOError:
+                return self.disk.run(self._open, path, with_content)
 
     def _check_vacant(self, path: SlotPath) -> None:
         try:
@@ -143,22 +166,63 @@ class LocalStorage:
             os.close(fd)
         raise PathConflict if is_directory else FileExists
 
-    def _open(self, path: SlotPath) -> "LocalStored":
+    def _open_now(self, path: SlotPath, with_content: bool) -> "LocalStored":
+        """Open and read what the kernel has cached, in the loop: a hop to the pool costs more than all of it.
+
+        Raises BlockingIOError when something would have to come from the disk.
+        """
+        fd = self._opened(fsutil.open_beneath_now, path)
         try:
-            fd = fsutil.open_beneath(self._root, path.raw, _READ)
+            entity, changed = _identified(fd)
+            metadata = self._known_metadata.get((entity.inode, changed))
+            if metadata is None:
+                raise BlockingIOError
+            if not with_content or entity.size > SMALL:
+                return LocalStored(self.disk, fd, entity, metadata, None)
+            content = fsutil.read_now(fd, entity.size, is_memory=self._is_memory)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return LocalStored(self.disk, -1, entity, metadata, content)
+
+    def _open(self, path: SlotPath, with_content: bool) -> "LocalStored":
+        fd = self._opened(fsutil.open_beneath, path)
+        try:
+            entity, changed = _identified(fd)
+            metadata = self._keeper.read(fd, entity)
+            if len(self._known_metadata) >= _KNOWN:
+                self._known_metadata.clear()
+            self._known_metadata[entity.inode, changed] = metadata
+            if not with_content or entity.size > SMALL:
+                return LocalStored(self.disk, fd, entity, metadata, None)
+            content = os.pread(fd, entity.size, 0)
+            if len(content) != entity.size:
+                raise StorageFailed("the file became shorter while it was read")
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return LocalStored(self.disk, -1, entity, metadata, content)
+
+    def _opened(self, opener: Callable[[int, bytes, int], int], path: SlotPath) -> int:
+        try:
+            return opener(self._root, path.raw, _READ)
+        except BlockingIOError:
+            raise
         except OSError as error:
             if fsutil.is_missing(error) or error.errno == errno.ENXIO:  # ENXIO: a Unix socket lies there
                 raise NotFound from error
             raise translated(error) from error
+
+    def _store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+        fd, name = self.staging.create()
         try:
-            info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode):
-                raise NotFound
-            entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
-            return LocalStored(self.disk, fd, entity, self._keeper.read(fd, entity))
-        except BaseException:
+            fsutil.write_all(fd, memoryview(content), 0)
+            return self._publish(path, fd, name, metadata)
+        finally:
             os.close(fd)
-            raise
+            self.staging.forget(name)
 
     def _publish(self, path: SlotPath, fd: int, name: bytes | None, metadata: Metadata) -> Entity:
         """Steps in an order that a crash may cut anywhere: metadata, data synced, the name, directories synced."""
@@ -212,6 +276,14 @@ class LocalStorage:
         return True
 
 
+def _identified(fd: int) -> tuple[Entity, int]:
+    """Who the open file is, and when its inode last changed. Raises NotFound for anything but a regular file."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise NotFound
+    return Entity(info.st_ino, info.st_size, info.st_mtime_ns), info.st_ctime_ns
+
+
 class LocalStaged:
     """One body on its way to ``path``."""
 
@@ -245,19 +317,23 @@ class LocalStaged:
 class LocalStored:
     """An open, regular file."""
 
-    __slots__ = ("_disk", "entity", "fd", "metadata")
+    __slots__ = ("_disk", "_fd", "content", "entity", "metadata")
 
-    def __init__(self, disk: Pool, fd: int, entity: Entity, metadata: Metadata) -> None:
+    def __init__(self, disk: Pool, fd: int, entity: Entity, metadata: Metadata, content: bytes | None) -> None:
         self._disk = disk
-        self.fd = fd
+        self._fd = fd
         self.entity = entity
         self.metadata = metadata
+        self.content = content
+
+    def descriptor(self) -> int:
+        return self._fd
 
     def read(self, offset: int, count: int) -> bytes:
         with os_errors_translated():
-            return self._disk.run(os.pread, self.fd, count, offset)
+            return self._disk.run(os.pread, self._fd, count, offset)
 
     def close(self) -> None:
-        fd, self.fd = self.fd, -1
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

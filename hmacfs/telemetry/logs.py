@@ -19,17 +19,35 @@ _SERVER_LOGGER = logging.getLogger("gunicorn.error")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_METHODS = frozenset(("GET", "HEAD", "PUT", "OPTIONS", "POST", "PATCH", "DELETE"))
 _QUOTING = ("Invalid request from ip=", "Error handling request", "Ignored premature client disconnection")
 """How messages begin in which gunicorn repeats what a client sent."""
 
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
+class _Stamp:
+    """Time stamps of whole seconds, each made once."""
+
+    second = -1
+    text = ""
+
+    @classmethod
+    def at(cls, second: int) -> str:
+        if second != cls.second:
+            cls.second, cls.text = second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+        return cls.text
+
+    @classmethod
+    def now(cls) -> str:
+        return cls.at(int(time.time()))
+
+
 class TextFormatter(logging.Formatter):
     """The text form. ``record.fields`` holds the keys and values behind the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        moment = _Stamp.at(int(record.created))
         level = _LEVEL_NAMES.get(record.levelname, record.levelname)
         parts = [f"{level}[{moment}] {_one_line(record.getMessage())}"]
         parts += [f"{key}={_value(value)}" for key, value in getattr(record, "fields", {}).items()]
@@ -78,6 +96,21 @@ def is_configured() -> bool:
     return bool(LOGGER.handlers)
 
 
+def write_line(line: str) -> None:
+    """One line that needs no formatting, to where the log goes. It is in the file, or on its way, when this returns."""
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            stream = handler.stream
+            if stream is None:  # a file between its closing and its reopening: the handler opens it again
+                handler.handle(logging.makeLogRecord({"msg": line}))
+                continue
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except OSError:  # a full disk must not end the request that it would have told of
+                handler.handleError(logging.makeLogRecord({"msg": line}))
+
+
 def event(level: int, message: str, **fields: Any) -> None:
     """One line: the message, then the fields in their order."""
     if LOGGER.isEnabledFor(level):
@@ -88,20 +121,21 @@ class LogObserver(Observer):
     """Writes what happens to the log: the request line at its end, and why a signature failed."""
 
     def answered(self, exchange: Exchange) -> None:
-        fields: dict[str, Any] = {"status": exchange.status}
-        if exchange.code:
-            fields["code"] = exchange.code
-        if exchange.detail:
-            fields["detail"] = exchange.detail
-        fields["received"] = exchange.received
-        fields["sent"] = exchange.sent
-        fields["seconds"] = f"{exchange.seconds:.3f}"
-        fields["client"] = exchange.client or "-"
-        fields["protocol"] = exchange.protocol
-        event(logging.INFO, f"Incoming request: {paths.shown(exchange.method.encode())} {exchange.path}", **fields)
+        # Written without a LogRecord: for a small file that would cost as much as serving it.
+        if not LOGGER.isEnabledFor(logging.INFO):
+            return
+        method = exchange.method if exchange.method in _METHODS else paths.shown(exchange.method.encode())
+        code = f" code={exchange.code}" if exchange.code else ""
+        detail = f" detail={_value(exchange.detail)}" if exchange.detail else ""
+        write_line(
+            f"INFO[{_Stamp.now()}] Incoming request: {method} {exchange.path} status={exchange.status}{code}{detail} "
+            f"received={exchange.received} sent={exchange.sent} seconds={exchange.seconds:.3f} "
+            f"client={exchange.client or '-'} protocol={exchange.protocol}"
+        )
 
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
-        event(logging.INFO, f"Upload completed: {name} in {seconds:.1f}s", size=size)
+        if LOGGER.isEnabledFor(logging.INFO):
+            write_line(f"INFO[{_Stamp.now()}] Upload completed: {name} in {seconds:.1f}s size={size}")
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         fields = {

@@ -2,33 +2,40 @@
 
 from typing import IO
 
-from hmacfs.errors import BadBody, BodyTimeout, RequestError, Truncated
+from werkzeug.exceptions import ClientDisconnected
+
+from hmacfs.errors import BadBody, RequestError, Truncated
 
 
 class StreamBody:
     """The body of one request, read straight from the WSGI server and never collected.
 
     Args:
-        stream: ``flask.request.stream``. Where it can fill a buffer itself, nothing is copied.
+        stream: ``flask.request.stream``. Our own worker's fills buffers and says when a sender pauses; any other is
+            read, and waited for, as it comes.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._read = stream.read
-        self._readinto = getattr(stream, "readinto", None)
+        self._fill = getattr(stream, "fill", None)
+        self._wait = getattr(stream, "wait", None)
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` from its start; the bytes read, 0 at the end. Raises BadBody, BodyTimeout or Truncated."""
+    def read_into(self, buffer: memoryview) -> int | None:
+        """As ``services.uploads.Body`` promises."""
         try:
-            if self._readinto is not None:
-                return int(self._readinto(buffer))
+            if self._fill is not None:
+                filled: int | None = self._fill(buffer)
+                return filled
             data = self._read(len(buffer))
         except RequestError:
             raise
-        except TimeoutError as error:
-            raise BodyTimeout from error
-        except OSError as error:  # the connection broke, or a chunk did
+        except (OSError, ClientDisconnected) as error:  # the connection broke, or a chunk did
             raise Truncated(type(error).__name__) from error
         except Exception as error:  # gunicorn's chunk errors are plain exceptions, one class for each fault
             raise BadBody(type(error).__name__) from error
         buffer[: len(data)] = data
         return len(data)
+
+    def wait(self, seconds: float) -> bool:
+        """As ``services.uploads.Body`` promises; only our own worker's streams ever need it."""
+        return True if self._wait is None else bool(self._wait(seconds))

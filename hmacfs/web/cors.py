@@ -18,17 +18,20 @@ _EXPOSED_HEADERS = (
     "Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm"
 )
 
+_OPEN = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS)]
+
 
 class Cors:
     """Args: origins: allowed origins, or "*" alone for every one."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origins)
+        self._is_open = "*" in self._origins
 
     def headers(self, origin: str) -> list[tuple[str, str]]:
         """For every answer, errors too."""
-        if "*" in self._origins:
-            return [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS)]
+        if self._is_open:
+            return _OPEN
         varied = [("Vary", "Origin")]
         if origin not in self._origins:
             return varied

@@ -7,28 +7,36 @@ code either way. Neither holds evidence: that is for the log.
 import json
 from http import HTTPStatus
 
-from flask import Response
-
 from hmacfs.errors import MethodNotAllowed, RangeNotSatisfiable, RequestError
+from hmacfs.web.reply import Reply
 
 PROBLEM_TYPE = "application/problem+json"
 
 
-def response(error: RequestError, allow: str, *, as_json: bool) -> Response:
+def reply(error: RequestError, allow: str, *, as_json: bool) -> Reply:
     """The answer for ``error``.
 
     Args:
         allow: methods of the resource, for 405 (RFC 9110 section 15.5.6).
     """
-    headers = [("X-Error-Code", error.code), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+    body = _problem(error) if as_json else error.sentence + "\n"
+    headers = [
+        ("Content-Type", PROBLEM_TYPE if as_json else "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body.encode()))),
+        ("X-Error-Code", error.code),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", allow))
     if isinstance(error, RangeNotSatisfiable):
         headers.append(("Content-Range", f"bytes */{error.size}"))
-    if not as_json:
-        return Response(error.sentence + "\n", error.status, headers, content_type="text/plain; charset=utf-8")
+    return Reply(error.status, headers, body.encode())
+
+
+def _problem(error: RequestError) -> str:
     problem = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
@@ -36,4 +44,4 @@ def response(error: RequestError, allow: str, *, as_json: bool) -> Response:
         "detail": error.sentence,
         "code": error.code,
     }
-    return Response(json.dumps(problem) + "\n", error.status, headers, content_type=PROBLEM_TYPE)
+    return json.dumps(problem) + "\n"

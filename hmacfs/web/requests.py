@@ -27,7 +27,7 @@ def url_path(environ: Environ) -> bytes:
     return path.encode("latin-1")
 
 
-def upload(environ: Environ, path: SlotPath) -> UploadRequest:
+def upload(environ: Environ, path: SlotPath, client: str) -> UploadRequest:
     """The PUT that ``environ`` describes.
 
     Raises:
@@ -41,14 +41,16 @@ def upload(environ: Environ, path: SlotPath) -> UploadRequest:
     return UploadRequest(
         path=path,
         total=_total(environ),
+        client=client,
         content_type=content_type,
         sent_type=bool(header),
         claim=claim,
         must_match="HTTP_IF_MATCH" in environ,
+        awaits_continue="HTTP_EXPECT" in environ,
     )
 
 
-def download(environ: Environ, path: SlotPath) -> DownloadRequest:
+def download(environ: Environ, path: SlotPath, offload_from: int | None) -> DownloadRequest:
     """The GET or HEAD that ``environ`` describes. Raises BadQuery."""
     _parameters(environ.get("QUERY_STRING", ""))
     return DownloadRequest(
@@ -62,12 +64,14 @@ def download(environ: Environ, path: SlotPath) -> DownloadRequest:
         ),
         range=environ.get("HTTP_RANGE", ""),
         head=environ["REQUEST_METHOD"] == "HEAD",
+        offload_from=offload_from,
     )
 
 
 def wants_json(environ: Environ) -> bool:
     """Whether Accept asks for JSON, so that errors come as RFC 9457 problems."""
-    return "json" in environ.get("HTTP_ACCEPT", "").lower()
+    accepted = environ.get("HTTP_ACCEPT", "").lower().split(",")
+    return any("json" in part and not re.search(r";\s*q=0(\.0*)?\s*$", part) for part in accepted)
 
 
 def _total(environ: Environ) -> int:

@@ -1,19 +1,23 @@
 """Answers that are not errors."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
-
-from flask import Response
+from functools import lru_cache
+from urllib.parse import quote
 
 from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import StorageFailed
-from hmacfs.services.downloads import Download
+from hmacfs.services.downloads import Download, Transfer
 from hmacfs.services.observer import Exchange
-from hmacfs.storage.base import Entity, Stored
+from hmacfs.storage.base import Entity
+from hmacfs.web.reply import Headers, Reply
 
 BLOCK = 256 * 1024
 """Bytes of one read of a download: large enough that the hop to the disk pool does not count."""
+
+OFFLOAD_FROM = 64 * 1024 + 1
+"""Files from this size on are left to the proxy; for smaller ones its second open costs as much as the bytes."""
 
 SAFE_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -24,20 +28,54 @@ SAFE_HEADERS = (
 """Stored files come from strangers: a browser must neither run, frame nor guess at them (XEP-0363, section 11)."""
 
 
-def created(path: SlotPath, prefix: str, entity: Entity) -> Response:
+def created(path: SlotPath, prefix: str, entity: Entity) -> Reply:
     """201 for a published file."""
-    answer = Response(status=201, headers=[("Location", paths.url_path(path.raw, prefix)), ("ETag", entity.etag)])
-    del answer.headers["Content-Type"]
-    answer.headers["Content-Length"] = "0"
-    return answer
+    location = paths.url_path(path.raw, prefix)
+    return Reply(201, [("Location", location), ("ETag", entity.etag), ("Content-Length", "0")])
 
 
-def downloaded(download: Download, exchange: Exchange) -> Response:
-    """200, 206 or 304; the body, where there is one, closes the file and counts what was sent."""
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Whether, and how, the proxy in front sends the bytes (DirectDownloads).
+
+    Args:
+        mode: "" for never, "X-Accel-Redirect:/prefix/" for nginx, "X-Sendfile" for Apache and lighttpd.
+        store_dir: absolute, for X-Sendfile.
+    """
+
+    mode: str
+    store_dir: str
+
+    def threshold(self, *, peer_is_proxy: bool) -> int | None:
+        """Bytes from which on it pays; None where nobody would understand the header."""
+        return OFFLOAD_FROM if self.mode and peer_is_proxy else None
+
+    def header(self, path: SlotPath) -> tuple[str, str]:
+        """All three servers decode the value once, so everything that is not plain is percent-encoded."""
+        name, _, prefix = self.mode.partition(":")
+        base = prefix if prefix else self.store_dir.rstrip("/") + "/"
+        return name, quote(base, safe="/-._~") + quote(path.raw, safe="/-._~")
+
+
+def downloaded(download: Download, path: SlotPath, offload: Offload, exchange: Exchange) -> Reply:
+    """200, 206 or 304. Where the file itself is the body, the body closes it and counts what was sent."""
+    headers = _download_headers(download)
+    if download.offloaded:
+        return Reply(200, [*headers, ("Content-Length", "0"), offload.header(path)])
+    if download.status != 304:
+        headers.append(("Content-Length", str(download.length)))
+    if download.transfer is None:
+        exchange.sent = len(download.content)
+        return Reply(download.status, headers, download.content)
+    return Reply(download.status, headers, FileBody(download.transfer, download.first, download.length, exchange))
+
+
+def _download_headers(download: Download) -> Headers:
     entity = download.entity
     headers = [
+        ("Content-Type", download.content_type),
         ("ETag", entity.etag),
-        ("Last-Modified", formatdate(entity.modified, usegmt=True)),
+        ("Last-Modified", _http_date(entity.modified)),
         ("Accept-Ranges", "bytes"),
         ("Cache-Control", download.cache_control),
         *SAFE_HEADERS,
@@ -47,41 +85,34 @@ def downloaded(download: Download, exchange: Exchange) -> Response:
     if download.status == 206:
         last = download.first + download.length - 1
         headers.append(("Content-Range", f"bytes {download.first}-{last}/{entity.size}"))
-    if download.status != 304:
-        headers.append(("Content-Length", str(download.length)))
-    body: FileBody | tuple[()] = ()
-    if download.stored is not None:
-        body = FileBody(download.stored, download.first, download.length, exchange)
-    answer = Response(body, download.status, headers, content_type=download.content_type)
-    if isinstance(body, FileBody):
-        answer.direct_passthrough = True  # werkzeug hands our object itself to the server, which closes it
-        body.on_close = answer.close
-    return answer
+    return headers
 
 
-def no_content(methods: str) -> Response:
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
+
+
+def no_content(methods: str) -> Reply:
     """204 for OPTIONS."""
-    answer = Response(status=204, headers=[("Allow", methods)])
-    del answer.headers["Content-Type"]
-    return answer
+    return Reply(204, [("Allow", methods)])
 
 
 class FileBody:
-    """A slice of an open file as a response body, read in the disk pool block by block.
+    """A slice of an open file as a response body.
+
+    Our own worker takes ``file_slice`` and sends the file without us; any other server iterates over blocks that are
+    read in the disk pool.
 
     Args:
         exchange: counts what was sent.
-
-    Attributes:
-        on_close: called after the file was closed, whether all was sent or not.
     """
 
-    def __init__(self, stored: Stored, first: int, length: int, exchange: Exchange) -> None:
-        self._stored = stored
+    def __init__(self, transfer: Transfer, first: int, length: int, exchange: Exchange) -> None:
+        self._transfer = transfer
         self._next = first
         self._end = first + length
         self._exchange = exchange
-        self.on_close: Callable[[], None] | None = None
 
     def __iter__(self) -> "FileBody":
         return self
@@ -89,15 +120,20 @@ class FileBody:
     def __next__(self) -> bytes:
         if self._next >= self._end:
             raise StopIteration
-        block = self._stored.read(self._next, min(BLOCK, self._end - self._next))
+        block = self._transfer.stored.read(self._next, min(BLOCK, self._end - self._next))
         if not block:  # the file was cut while we read it: the connection must not look complete
             raise StorageFailed("the file became shorter while it was sent")
         self._next += len(block)
         self._exchange.sent += len(block)
         return block
 
+    def file_slice(self) -> tuple[int, int, int]:
+        """Descriptor, first byte and length of what is to be sent."""
+        return self._transfer.stored.descriptor(), self._next, self._end - self._next
+
+    def progress(self, count: int) -> None:
+        """The server sent ``count`` bytes of the slice."""
+        self._exchange.sent += count
+
     def close(self) -> None:
-        self._stored.close()
-        closed, self.on_close = self.on_close, None
-        if closed is not None:
-            closed()
+        self._transfer.close()

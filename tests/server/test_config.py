@@ -1,6 +1,7 @@
 """What we tell gunicorn, it understands; and what we reach into is still there."""
 
 import inspect
+import queue
 import signal
 from typing import Any
 from unittest.mock import Mock
@@ -8,20 +9,28 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
-from gunicorn.workers.base import Worker
 
 from hmacfs.server import config
 from hmacfs.server.config import gunicorn_settings
 from hmacfs.server.cpus import usable_cpus
 from hmacfs.server.master import Master
+from hmacfs.server.worker import TransferWorker
 from hmacfs.settings import Settings
+from hmacfs.state.scoreboard import Scoreboard
 
 
 def nothing(arbiter: Any) -> None: ...
 
 
 def settings_of(settings: Settings) -> dict[str, Any]:
-    return gunicorn_settings(settings, ["fd://7", "fd://9"], when_ready=nothing, on_exit=nothing)
+    return gunicorn_settings(
+        settings,
+        ["fd://7", "fd://9"],
+        Scoreboard(8),
+        may_reload=lambda: True,
+        when_ready=nothing,
+        on_exit=nothing,
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +45,7 @@ def test_gunicorn_accepts_every_setting(settings: Settings) -> None:
         cfg.set(name, value)
 
     assert cfg.address == [7, 9]
-    assert cfg.worker_class_str == "gevent"
+    assert issubclass(cfg.worker_class, TransferWorker)
 
 
 def test_a_setting_that_gunicorn_does_not_know_is_an_error() -> None:
@@ -49,12 +58,13 @@ def test_our_settings_arrive() -> None:
     options = settings_of(Settings(num_cores=3, graceful_shutdown_timeout=7))
 
     assert options["workers"] == 3
-    assert options["graceful_timeout"] == 7
+    assert options["graceful_timeout"] > 7  # the worker's own drain ends first
+    assert options["worker_class"].limits.drain == 7
     assert options["bind"] == ["fd://7", "fd://9"]
 
 
 def test_auto_is_one_worker_for_each_usable_processor() -> None:
-    assert settings_of(Settings())["workers"] == usable_cpus()
+    assert settings_of(Settings())["workers"] == min(8, usable_cpus())
 
 
 def test_no_access_log_may_show_a_query_string() -> None:
@@ -106,7 +116,7 @@ def run_with_signal(arbiter: Arbiter, number: int, monkeypatch: pytest.MonkeyPat
 def test_ctrl_c_lets_transfers_finish_as_sigterm_does(monkeypatch: pytest.MonkeyPatch) -> None:
     arbiter = Arbiter.__new__(Arbiter)
     monkeypatch.setattr(arbiter, "stop", Mock(), raising=True)
-    config._on_starting(arbiter)
+    config._on_starting(lambda: True)(arbiter)
 
     with pytest.raises(Ended):
         run_with_signal(arbiter, signal.SIGINT, monkeypatch)
@@ -136,16 +146,36 @@ def test_the_names_that_we_touch_on_gunicorn_exist() -> None:
 def test_hooks_are_called_with_what_ours_take() -> None:
     known = Config().settings
 
-    for name in ("on_starting", "when_ready", "on_exit", "post_worker_init"):
+    for name in ("on_starting", "when_ready", "on_exit"):
         assert known[name].validator(nothing) is nothing, name
 
 
-def test_a_worker_ignores_ctrl_c_once_it_is_ready() -> None:
-    assert "post_worker_init" in inspect.getsource(Worker.init_process)
-    before = signal.getsignal(signal.SIGINT)
+def test_a_forked_worker_follows_the_master_only() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    arbiter, worker = Mock(), Mock(alive=True)
+    arbiter.SIG_QUEUE = queue.SimpleQueue()
+    arbiter.SIG_QUEUE.put(signal.SIGTERM)  # it came between the fork and now
     try:
-        config._post_worker_init(None)
+        config._post_fork(arbiter, worker)
 
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is worker.handle_exit
+        assert worker.alive is False
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_reload_is_made_only_when_it_can_succeed(may: bool) -> None:
+    arbiter = Mock()
+    reload = arbiter.handle_hup
+
+    config._on_starting(lambda: may)(arbiter)
+    arbiter.handle_hup()
+
+    assert reload.called is may
+
+
+def test_a_reload_cannot_start_more_workers_than_the_board_has_places_for() -> None:
+    assert settings_of(Settings(num_cores=200))["workers"] == 8

@@ -9,9 +9,12 @@ import pytest
 
 from hmacfs.core import paths
 from hmacfs.core.preconditions import Conditions
-from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable
+from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy
 from hmacfs.offload import InlinePool
+from hmacfs.services import admission
+from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.downloads import Download, DownloadRequest, Downloads
+from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import local
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
@@ -20,10 +23,11 @@ CONTENT = b"0123456789"
 
 
 class House:
-    """The use case over a real store that holds a/b.png."""
+    """The use case over a real store that holds a/b.png, with places for two transfers."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
+        self.admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
         local.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.entity = self.put("a/b.png", CONTENT, "image/png")
@@ -35,36 +39,67 @@ class House:
         staged.discard()
         return entity
 
-    def get(self, path: str = "a/b.png", *, header: str = "", head: bool = False, **conditions: str) -> Download:
-        asked = DownloadRequest(paths.parse(path.encode()), Conditions(**conditions), header, head)
-        return Downloads(self.storage).open(asked)
+    def get(
+        self,
+        path: str = "a/b.png",
+        *,
+        header: str = "",
+        head: bool = False,
+        offload_from: int | None = None,
+        **conditions: str,
+    ) -> Download:
+        asked = DownloadRequest(paths.parse(path.encode()), Conditions(**conditions), header, head, offload_from)
+        return Downloads(self.storage, self.admission).open(asked)
+
+    def free_places(self) -> int:
+        """How many more transfers may run now."""
+        found = 0
+        try:
+            while True:
+                self.admission.enter_download()
+                found += 1
+        except ServerBusy:
+            for _ in range(found):
+                self.admission.leave_download()
+        return found
 
     def close(self) -> None:
         os.close(self.storage._root)
         os.close(self.storage.staging.fd)
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+@pytest.fixture(params=["read at once", "left open"])
+def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Every file is small, or every file is large."""
+    monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
+    if request.param == "left open":
+        monkeypatch.setattr(local, "SMALL", 0)
     built = House(tmp_path / "store")
     yield built
     built.close()
 
 
 @pytest.fixture(autouse=True)
-def _no_descriptor_is_left_open(house: House) -> Iterator[None]:
+def _no_descriptor_is_left_open_and_no_place_taken(house: House) -> Iterator[None]:
     before = os.listdir("/proc/self/fd")
     yield
     assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert house.free_places() == 2
 
 
 def body(download: Download) -> bytes:
     """What would be sent; the file is closed then."""
-    if download.stored is None:
-        return b""
-    sent = download.stored.read(download.first, download.length)
-    download.stored.close()
+    if download.transfer is None:
+        return download.content
+    assert download.content == b""
+    sent = download.transfer.stored.read(download.first, download.length)
+    download.transfer.close()
     return sent
+
+
+def holds(download: Download) -> object:
+    """What there is to send: nothing, bytes or an open file."""
+    return download.content or download.transfer
 
 
 def test_a_get_gives_the_whole_file(house: House) -> None:
@@ -79,7 +114,7 @@ def test_a_get_gives_the_whole_file(house: House) -> None:
 def test_a_head_tells_the_length_and_holds_no_file(house: House) -> None:
     download = house.get(head=True)
 
-    assert (download.status, download.length, download.stored) == (200, 10, None)
+    assert (download.status, download.length, holds(download)) == (200, 10, None)
 
 
 def test_an_empty_file_has_a_length_of_zero_and_no_body(house: House) -> None:
@@ -87,7 +122,7 @@ def test_an_empty_file_has_a_length_of_zero_and_no_body(house: House) -> None:
 
     download = house.get("a/empty")
 
-    assert (download.status, download.length, download.stored) == (200, 0, None)
+    assert (download.status, download.length, holds(download)) == (200, 0, None)
 
 
 @pytest.mark.parametrize("path", ["a", "a/missing", "a/b.png/c", "missing"])
@@ -145,7 +180,7 @@ def test_an_if_range_of_another_file_gets_the_whole_file(house: House, value: st
 def test_a_file_that_the_client_has_is_not_sent_again(house: House) -> None:
     for head in (False, True):
         download = house.get(if_none_match=house.entity.etag, header="bytes=2-4", head=head)
-        assert (download.status, download.stored, download.entity) == (304, None, house.entity)
+        assert (download.status, holds(download), download.entity) == (304, None, house.entity)
 
 
 def test_a_file_that_did_not_change_since_is_not_sent_again(house: House) -> None:
@@ -212,3 +247,90 @@ def test_the_stored_type_counts_before_the_extension(house: House) -> None:
 
     assert download.content_type == "application/octet-stream"
     body(download)
+
+
+# --- places ---
+
+
+def test_a_small_file_takes_no_place_and_a_large_one_holds_its_place_until_it_is_closed(house: House) -> None:
+    download = house.get()
+
+    assert house.free_places() == (2 if download.transfer is None else 1)
+    body(download)
+    assert house.free_places() == 2
+
+
+def test_closing_twice_gives_one_place_back(house: House) -> None:
+    first, second = house.get(), house.get()
+
+    for download in (first, first, second):
+        if download.transfer is not None:
+            download.transfer.close()
+
+    assert house.free_places() == 2
+
+
+def test_a_large_file_without_a_place_is_refused_and_closed(house: House) -> None:
+    house.admission.enter_download()
+    house.admission.enter_download()
+
+    if local.SMALL:
+        assert body(house.get()) == CONTENT
+    else:
+        with pytest.raises(ServerBusy) as caught:
+            house.get()
+        assert (caught.value.status, caught.value.retry_after) == (503, 5)
+    house.admission.leave_download()
+    house.admission.leave_download()
+
+
+def test_an_answer_without_a_body_needs_no_place(house: House) -> None:
+    house.admission.enter_download()
+    house.admission.enter_download()
+
+    assert house.get(head=True).status == 200
+    assert house.get(if_none_match=house.entity.etag).status == 304
+    assert house.get(offload_from=1).offloaded
+    with pytest.raises(NotFound):
+        house.get("a/missing")
+    house.admission.leave_download()
+    house.admission.leave_download()
+
+
+# --- left to the proxy ---
+
+
+@pytest.mark.parametrize(("offload_from", "offloaded"), [(None, False), (11, False), (10, True), (1, True)])
+def test_a_file_is_left_to_the_proxy_from_the_threshold_on(
+    house: House, offload_from: int | None, offloaded: bool
+) -> None:
+    download = house.get(offload_from=offload_from)
+
+    assert download.offloaded is offloaded
+    assert body(download) == (b"" if offloaded else CONTENT)
+
+
+@pytest.mark.parametrize("header", ["bytes=2-4", "bytes=10-", "rubbish"])
+def test_a_proxy_that_sends_the_file_judges_the_range_too(house: House, header: str) -> None:
+    download = house.get(header=header, offload_from=1)
+
+    assert (download.status, download.offloaded, download.first, download.length) == (200, True, 0, 10)
+    assert holds(download) is None
+
+
+def test_a_tag_of_ours_is_judged_before_a_file_is_left_to_the_proxy(house: House) -> None:
+    unchanged = house.get(if_none_match=house.entity.etag, offload_from=1)
+
+    assert (unchanged.status, unchanged.offloaded) == (304, False)
+    with pytest.raises(PreconditionFailed):
+        house.get(if_match='"other"')
+
+
+def test_a_tag_that_may_be_the_proxy_s_own_is_left_to_the_proxy(house: House) -> None:
+    assert house.get(if_match='"other"', offload_from=1).offloaded
+
+
+def test_a_head_is_never_left_to_the_proxy(house: House) -> None:
+    download = house.get(head=True, offload_from=1)
+
+    assert (download.status, download.length, download.offloaded) == (200, 10, False)

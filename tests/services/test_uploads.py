@@ -4,7 +4,10 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +17,25 @@ from hmacfs.errors import (
     BadBody,
     BadSignature,
     BodyTimeout,
+    Draining,
     FileExists,
     PathConflict,
     PreconditionFailed,
     RequestError,
+    ServerBusy,
     StorageFull,
     TooLarge,
+    TooManyUploads,
     Truncated,
 )
 from hmacfs.offload import InlinePool
+from hmacfs.services import admission, uploads
+from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.observer import Observer
 from hmacfs.services.secrets import Keyring
-from hmacfs.services.uploads import UploadRequest, UploadRules, Uploads
+from hmacfs.services.uploads import Clocks, UploadRequest, UploadRules, Uploads
+from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import fsutil, local
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
@@ -36,16 +45,50 @@ MAX = 1000
 BLOCK = 64
 
 
-class ScriptedBody:
-    """A body that arrives as told: pieces of bytes, deeds to do in between, and errors."""
+class Clock:
+    """Time that passes only when somebody says so."""
 
-    def __init__(self, *script: bytes | Exception | Callable[[], object]) -> None:
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+@dataclass
+class Silence:
+    """Nothing arrives for so many seconds."""
+
+    seconds: float
+
+
+Step = bytes | Exception | Silence | Callable[[], object]
+
+
+class ScriptedBody:
+    """A body that arrives as told: pieces of bytes, silences, deeds to do in between, and errors.
+
+    Args:
+        clock: moved on by silences.
+    """
+
+    def __init__(self, *script: Step, clock: Clock | None = None) -> None:
         self.script = list(script)
         self.asked = 0
+        self.offered: list[int] = []
+        self.clock = clock or Clock()
 
-    def read_into(self, buffer: memoryview) -> int:
+    def read_into(self, buffer: memoryview) -> int | None:
         self.asked += 1
+        self.offered.append(len(buffer))
         while self.script:
+            if isinstance(self.script[0], Silence):
+                return None
             step = self.script.pop(0)
             if isinstance(step, Exception):
                 raise step
@@ -58,6 +101,44 @@ class ScriptedBody:
                 self.script.insert(0, step[count:])
             return count
         return 0
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds > 0
+        step = self.script[0] if self.script else None
+        if not isinstance(step, Silence):
+            return True
+        passed = min(seconds, step.seconds)
+        self.clock.time += passed
+        step.seconds -= passed
+        if step.seconds:
+            return False
+        self.script.pop(0)
+        return True
+
+
+class WatchedBuffers(BufferPool):
+    """Knows how many buffers are lent."""
+
+    lent = 0
+
+    @contextmanager
+    def lend(self, wanted: int) -> Iterator[memoryview]:
+        with super().lend(wanted) as buffer:
+            self.lent += 1
+            try:
+                yield buffer
+            finally:
+                self.lent -= 1
+
+
+class CountingPool(InlinePool):
+    """Knows how many jobs it ran."""
+
+    jobs = 0
+
+    def run(self, job: Callable[..., Any], *args: Any) -> Any:
+        self.jobs += 1
+        return super().run(job, *args)
 
 
 class Recorder(Observer):
@@ -74,20 +155,34 @@ class House:
     def __init__(self, store: Path) -> None:
         self.store = store
         local.prepare(str(store))
-        self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
-        self.buffers = BufferPool(BLOCK)
+        self.pool = CountingPool()
+        self.storage = LocalStorage(str(store), self.pool, durability="none", file_mode=0o640, dir_mode=0o750)
+        self.buffers = WatchedBuffers(BLOCK)
         self.told = Recorder()
+        self.clock = Clock()
+        self.board = Scoreboard()
+        self.admission = self.admitting()
+        self.is_small = True
 
-    def uploads(self, max_size: int = MAX, type_from_extension: bool = False) -> Uploads:
-        clock = iter(range(100))
+    def admitting(self, **limits: int) -> Admission:
+        """From now on uploads are judged by these limits."""
+        self.admission = Admission(Limits(**limits), self.board, self.storage.free_bytes, self.clock.now)
+        return self.admission
+
+    def uploads(self, max_size: int = MAX, type_from_extension: bool = False, **rules: float) -> Uploads:
         return Uploads(
             self.storage,
             Keyring(SECRET),
-            UploadRules(max_size, type_from_extension, "upload"),
+            self.admission,
+            UploadRules(max_size, type_from_extension, "upload", **rules),
             self.buffers,
             self.told,
-            lambda: float(next(clock)),
+            Clocks(self.clock.now, self.clock.sleep),
         )
+
+    def body(self, *script: Step) -> ScriptedBody:
+        """A body whose silences move this house's clock."""
+        return ScriptedBody(*script, clock=self.clock)
 
     def close(self) -> None:
         os.close(self.storage._root)
@@ -105,10 +200,16 @@ class House:
         staged.discard()
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+@pytest.fixture(params=["small", "large"])
+def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Every file goes the way of small ones, or the way of large ones. Nothing stays reserved, whatever happened."""
     built = House(tmp_path / "store")
+    if request.param == "large":
+        monkeypatch.setattr(uploads, "SMALL", -1)
+        built.is_small = False
     yield built
+    assert built.board.pending() == 0
+    assert built.buffers.lent == 0
     built.close()
 
 
@@ -133,15 +234,19 @@ def request(
     content_type: str = "text/plain",
     sent_type: bool = True,
     must_match: bool = False,
+    awaits_continue: bool = False,
+    client: str = "192.0.2.1",
 ) -> UploadRequest:
     proof = v_claim(path, total) if isinstance(claim, str) else claim
-    return UploadRequest(paths.parse(path.encode()), total, content_type, sent_type, proof, must_match)
+    return UploadRequest(
+        paths.parse(path.encode()), total, client, content_type, sent_type, proof, must_match, awaits_continue
+    )
 
 
 def test_a_signed_body_is_stored_whole_with_its_type(house: House) -> None:
     entity = house.uploads().receive(request(11), ScriptedBody(b"hello ", b"world"))
 
-    stored = house.storage.open(paths.parse(b"a/b.txt"))
+    stored = house.storage.open(paths.parse(b"a/b.txt"), with_content=False)
     assert stored.entity == entity
     assert stored.metadata == Metadata("text/plain")
     assert stored.read(0, 100) == b"hello world"
@@ -159,7 +264,7 @@ def test_a_body_of_any_length_arrives_in_any_pieces(house: House, size: int, pie
 
 
 def test_the_observer_is_told_once_with_name_size_and_seconds(house: House) -> None:
-    house.uploads().receive(request(5, path="a/ä b.txt"), ScriptedBody(b"hello"))
+    house.uploads().receive(request(5, path="a/ä b.txt"), house.body(b"hel", Silence(1.0), b"lo"))
 
     assert house.told.completed == [("a/ä%20b.txt", 5, 1.0)]
 
@@ -204,6 +309,16 @@ def test_bytes_behind_the_declared_end_are_never_read(house: House) -> None:
     assert body.script == [b"GET / HTTP/1.1"]
 
 
+def test_a_body_is_never_asked_for_more_than_is_missing(house: House) -> None:
+    body = ScriptedBody(bytes(100), bytes(50), bytes(MAX))
+
+    house.uploads().receive(request(201), body)
+
+    assert house.files() == {"a/b.txt": bytes(201)}
+    assert all(0 < offered <= BLOCK for offered in body.offered)
+    assert body.script == [bytes(MAX - 51)]
+
+
 # --- the order of the checks ---
 
 
@@ -245,7 +360,7 @@ def test_existence_is_judged_before_the_body_is_read(house: House) -> None:
     body = ScriptedBody(b"hello")
 
     with pytest.raises(FileExists):
-        house.uploads().receive(request(5), body)
+        house.uploads().receive(request(5, awaits_continue=house.is_small), body)
 
     assert body.asked == 0
     assert house.files() == {"a/b.txt": b"first"}
@@ -257,9 +372,74 @@ def test_a_path_conflict_is_judged_before_the_body_is_read(house: House, path: s
     body = ScriptedBody(b"hello")
 
     with pytest.raises(PathConflict):
+        house.uploads().receive(request(5, path=path, awaits_continue=house.is_small), body)
+
+    assert body.asked == 0
+
+
+def test_a_small_body_that_comes_unasked_meets_the_existing_file_all_the_same(house: House) -> None:
+    house.put("a/b.txt", b"first")
+
+    for path, error in (("a/b.txt", FileExists), ("a", PathConflict), ("a/b.txt/c", PathConflict)):
+        with pytest.raises(error):
+            house.uploads().receive(request(5, path=path), ScriptedBody(b"hello"))
+
+    assert house.files() == {"a/b.txt": b"first"}
+    assert house.told.completed == []
+
+
+REFUSALS: dict[str, tuple[dict[str, int], type[RequestError]]] = {
+    "draining": ({}, Draining),
+    "memory": ({"memory": 1}, ServerBusy),
+    "places": ({"transfers": 0}, ServerBusy),
+    "space": ({"free_space": 2**62}, StorageFull),
+    "client": ({"uploads_per_client": 1}, TooManyUploads),
+}
+
+
+@pytest.fixture(params=list(REFUSALS))
+def refusing(request: pytest.FixtureRequest, house: House, monkeypatch: pytest.MonkeyPatch) -> type[RequestError]:
+    """The house admits nobody, for one reason; the error that says so."""
+    monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
+    limits, error = REFUSALS[request.param]
+    house.admitting(**limits).draining = request.param == "draining"
+    house.board.set_memory(10)
+    house.board.enter_client("192.0.2.1")
+    return error
+
+
+def test_an_upload_that_is_not_admitted_is_refused_before_its_body_is_read(
+    house: House, refusing: type[RequestError]
+) -> None:
+    body = ScriptedBody(b"hello")
+
+    with pytest.raises(refusing) as caught:
+        house.uploads().receive(request(5), body)
+
+    assert caught.value.status in (429, 503, 507)
+    assert caught.value.retry_after or caught.value.status == 507
+    assert body.asked == 0
+    assert house.files() == {}
+
+
+@pytest.mark.parametrize(("path", "error"), [("a/b.txt", FileExists), ("a", PathConflict), ("a/b.txt/c", PathConflict)])
+def test_existence_is_told_before_rate_capacity_and_space(
+    house: House, refusing: type[RequestError], path: str, error: type[RequestError]
+) -> None:
+    house.put("a/b.txt", b"first")
+    body = ScriptedBody(b"hello")
+
+    with pytest.raises(error):
         house.uploads().receive(request(5, path=path), body)
 
     assert body.asked == 0
+
+
+def test_size_and_signature_are_told_before_rate_capacity_and_space(house: House, refusing: type[RequestError]) -> None:
+    with pytest.raises(BadSignature):
+        house.uploads().receive(request(5, claim=WRONG), ScriptedBody(b"hello"))
+    with pytest.raises(TooLarge):
+        house.uploads().receive(request(MAX + 1), ScriptedBody(b"hello"))
 
 
 def test_a_condition_on_a_file_that_is_not_there_fails_before_the_body_is_read(house: House) -> None:
@@ -350,6 +530,173 @@ def test_no_descriptor_is_left_open_whatever_happens(house: House) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+# --- the small way ---
+
+
+@pytest.mark.parametrize("size", [0, 1, uploads.SMALL])
+def test_a_small_file_is_one_job_of_the_disk_pool(tmp_path: Path, size: int) -> None:
+    house = House(tmp_path / "store")
+
+    house.uploads(max_size=0).receive(request(size), ScriptedBody(bytes(size)))
+
+    assert house.pool.jobs == 1
+    assert house.files() == {"a/b.txt": bytes(size)}
+    house.close()
+
+
+def test_a_small_file_is_one_job_while_the_free_space_is_fresh(tmp_path: Path) -> None:
+    house = House(tmp_path / "store")
+    house.admitting(free_space=1)
+    house.uploads().receive(request(5), ScriptedBody(b"hello"))
+    house.pool.jobs = 0
+
+    house.uploads().receive(request(5, path="c"), ScriptedBody(b"hello"))
+
+    assert house.pool.jobs == 1
+    house.close()
+
+
+def test_a_larger_file_is_written_block_by_block(tmp_path: Path) -> None:
+    house = House(tmp_path / "store")
+    size = uploads.SMALL + 1
+
+    house.uploads(max_size=0).receive(request(size), ScriptedBody(bytes(size)))
+
+    assert house.pool.jobs > size // BLOCK
+    assert house.files() == {"a/b.txt": bytes(size)}
+    house.close()
+
+
+# --- time ---
+
+
+def test_a_body_that_is_silent_for_too_long_is_cut(house: House) -> None:
+    for script in ([Silence(60.5), b"hello"], [b"hel", Silence(60.5), b"lo"]):
+        with pytest.raises(BodyTimeout) as caught:
+            house.uploads(silence=60.0).receive(request(5), house.body(*script))
+        assert (caught.value.status, caught.value.detail) == (408, "ReadTimeout")
+
+    assert house.files() == {}
+
+
+@pytest.mark.parametrize("min_rate", [0, 1])
+def test_the_time_limit_is_for_silence_and_not_for_the_whole_body(house: House, min_rate: int) -> None:
+    script: list[Step] = []
+    for _ in range(10):
+        script += [Silence(25.0), bytes(MAX // 10)]
+
+    house.uploads(silence=26.0, min_rate=min_rate).receive(request(MAX), house.body(*script))
+
+    assert house.files() == {"a/b.txt": bytes(MAX)}
+
+
+@pytest.mark.parametrize("silence", [2.0, 7.0, 29.0])
+def test_silence_is_cut_in_time_beside_a_least_rate_too(house: House, silence: float) -> None:
+    begun = house.clock.time
+
+    with pytest.raises(BodyTimeout):
+        house.uploads(silence=silence, min_rate=1).receive(request(5), house.body(b"hel", Silence(1000.0)))
+
+    assert silence <= house.clock.time - begun <= silence + 5.0
+
+
+def test_a_body_below_the_least_rate_is_cut_after_its_window(house: House) -> None:
+    script: list[Step] = []
+    for _ in range(200):
+        script += [b"x" * 5, Silence(1.0)]
+    begun = house.clock.time
+
+    with pytest.raises(BodyTimeout) as caught:
+        house.uploads(min_rate=10).receive(request(MAX), house.body(*script))
+
+    assert (caught.value.status, caught.value.detail) == (408, "MinBytesPerSecond")
+    assert 30.0 <= house.clock.time - begun <= 36.0
+    assert house.files() == {}
+
+
+def test_a_body_that_stops_altogether_is_below_the_least_rate(house: House) -> None:
+    begun = house.clock.time
+
+    with pytest.raises(BodyTimeout) as caught:
+        house.uploads(min_rate=10).receive(request(MAX), house.body(bytes(500), Silence(800.0), bytes(500)))
+
+    assert caught.value.detail == "MinBytesPerSecond"
+    assert 30.0 <= house.clock.time - begun <= 66.0
+
+
+def test_a_body_above_the_least_rate_may_take_as_long_as_it_needs(house: House) -> None:
+    script: list[Step] = []
+    for _ in range(100):
+        script += [Silence(1.0), b"x" * 10]
+
+    house.uploads(min_rate=9).receive(request(MAX), house.body(*script))
+
+    assert house.files() == {"a/b.txt": b"x" * MAX}
+
+
+@pytest.mark.parametrize("rate", [16384, 20000, 100_000])
+def test_an_upload_is_held_to_the_largest_rate(tmp_path: Path, rate: int) -> None:
+    house = House(tmp_path / "store")
+    house.buffers = WatchedBuffers(65536)
+    total = 10 * rate
+    begun = house.clock.time
+
+    house.uploads(max_size=0, max_rate=rate).receive(request(total), house.body(bytes(total)))
+
+    assert house.clock.time - begun == pytest.approx(10.0, rel=0.05)
+    assert max(house.clock.slept) <= 1.0
+    house.close()
+
+
+def test_nobody_waits_behind_the_last_byte(house: House) -> None:
+    house.uploads(max_rate=1000).receive(request(5), house.body(b"hello"))
+
+    assert house.clock.slept == []
+
+
+def test_no_buffer_is_lent_while_the_body_pauses_or_is_slowed_down(house: House) -> None:
+    lent: list[int] = []
+
+    class Slow(ScriptedBody):
+        def wait(self, seconds: float) -> bool:
+            lent.append(house.buffers.lent)
+            return super().wait(seconds)
+
+    def sleep(seconds: float) -> None:
+        lent.append(house.buffers.lent)
+        house.clock.time += seconds
+
+    house.clock.sleep = sleep  # type: ignore[method-assign]
+    body = Slow(Silence(1.0), bytes(300), Silence(20.0), bytes(MAX - 300), clock=house.clock)
+    house.uploads(max_rate=100, min_rate=1).receive(request(MAX), body)
+
+    assert len(lent) > 10
+    assert set(lent) == {0}
+
+
+# --- a server that stops ---
+
+
+def test_a_body_that_the_stopping_server_cut_off_may_be_tried_again(house: House) -> None:
+    def stop() -> None:
+        house.admission.draining = True
+
+    with pytest.raises(Draining) as caught:
+        house.uploads().receive(request(5), house.body(b"hel", stop))
+
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "draining", 5)
+    assert house.files() == {}
+
+
+def test_an_upload_that_runs_when_the_server_stops_is_finished(house: House) -> None:
+    def stop() -> None:
+        house.admission.draining = True
+
+    house.uploads().receive(request(5), house.body(b"hel", stop, b"lo"))
+
+    assert house.files() == {"a/b.txt": b"hello"}
+
+
 # --- types ---
 
 
@@ -359,7 +706,7 @@ def test_a_signature_over_the_declared_type_is_accepted_and_the_type_stored(hous
 
     house.uploads().receive(request(5, claim=claim, content_type="Image/PNG; x=y"), ScriptedBody(b"hello"))
 
-    stored = house.storage.open(paths.parse(b"a/b.txt"))
+    stored = house.storage.open(paths.parse(b"a/b.txt"), with_content=False)
     assert stored.metadata == Metadata("Image/PNG; x=y")
     stored.close()
 
@@ -373,7 +720,7 @@ def test_a_signature_by_extension_is_refused_unless_it_is_switched_on(house: Hou
     assert any("ContentTypeFromExtension" in hint for hint in caught.value.hints)
 
     house.uploads(type_from_extension=True).receive(asked, ScriptedBody(b"hello"))
-    stored = house.storage.open(paths.parse(b"a/b.txt"))
+    stored = house.storage.open(paths.parse(b"a/b.txt"), with_content=False)
     assert stored.metadata == Metadata(signed)
     stored.close()
 
@@ -383,7 +730,7 @@ def test_the_declared_type_counts_before_the_extension(house: House) -> None:
 
     house.uploads(type_from_extension=True).receive(asked, ScriptedBody(b"hello"))
 
-    stored = house.storage.open(paths.parse(b"a/b.txt"))
+    stored = house.storage.open(paths.parse(b"a/b.txt"), with_content=False)
     assert stored.metadata == Metadata("x/y")
     stored.close()
 
@@ -439,3 +786,20 @@ def test_a_keyring_shows_no_secret() -> None:
 
 def test_a_key_is_the_utf_8_bytes_of_the_secret() -> None:
     assert Keyring("sécret").keys == ("sécret".encode(),)
+
+
+def test_existence_is_told_before_a_broken_small_body(house: House) -> None:
+    house.put("a/b.txt", b"first")
+
+    with pytest.raises(FileExists):
+        house.uploads().receive(request(5), ScriptedBody(b"hel"))
+
+
+def test_bytes_that_end_a_silence_count_before_the_rate_is_judged(house: House) -> None:
+    script: list[Any] = []
+    for _ in range(8):
+        script += [Silence(10.0), bytes(125)]  # 12.5 bytes a second all the time
+
+    house.uploads(min_rate=12).receive(request(1000), house.body(*script))
+
+    assert (house.store / "a/b.txt").stat().st_size == 1000

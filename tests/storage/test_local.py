@@ -52,9 +52,17 @@ def put(storage: LocalStorage, path: str, content: bytes = b"hello", metadata: M
         staged.discard()
 
 
+def put_at_once(storage: LocalStorage, path: str, content: bytes = b"hello", metadata: Metadata = PLAIN) -> Entity:
+    return storage.store(slot(path), bytearray(content), metadata)
+
+
 def content_of(storage: LocalStorage, path: str) -> bytes:
-    with contextlib.closing(storage.open(slot(path))) as stored:
-        return stored.read(0, stored.entity.size + 1)
+    """Read from the open file; what is handed over together with opening must be the same."""
+    with contextlib.closing(storage.open(slot(path), with_content=False)) as stored:
+        content = stored.read(0, stored.entity.size + 1)
+    with contextlib.closing(storage.open(slot(path), with_content=True)) as stored:
+        assert stored.content == content if len(content) <= local.SMALL else stored.content is None
+    return content
 
 
 def visible(store: Path) -> list[str]:
@@ -99,6 +107,7 @@ def make(store: Path) -> Iterator[Make]:
 def each_opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "segments":
         monkeypatch.setattr(fsutil, "_opener", fsutil._open_segments)
+        monkeypatch.setattr(fsutil, "_has_cached_lookup", False)
     elif fsutil._opener is not fsutil._openat2:
         pytest.skip("this kernel or sandbox has no openat2")
 
@@ -109,9 +118,18 @@ def each_staging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(StagingArea, "_can_link_anonymous", lambda self: False)
 
 
+@pytest.fixture(params=["in blocks", "at once"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``put`` goes either way: staged block by block, or stored in one job as small files are."""
+    if request.param == "at once":
+        monkeypatch.setitem(globals(), "put", put_at_once)
+
+
 @pytest.fixture(params=["attributes", "sidecars"])
-def storage(request: pytest.FixtureRequest, make: Make, each_opener: None, each_staging: None) -> LocalStorage:
-    """A storage of every kind: both openers, both ways of staging, both places for metadata."""
+def storage(
+    request: pytest.FixtureRequest, make: Make, each_opener: None, each_staging: None, each_way: None
+) -> LocalStorage:
+    """A storage of every kind: both openers, both ways of staging and of writing, both places for metadata."""
     if request.param == "sidecars":
         return make(use_attributes=False)
     found = make()
@@ -129,7 +147,7 @@ def storage(request: pytest.FixtureRequest, make: Make, each_opener: None, each_
 def test_a_published_file_can_be_opened_with_its_bytes_and_type(storage: LocalStorage, store: Path, path: str) -> None:
     entity = put(storage, path, b"hello", Metadata("image/x; a=b"))
 
-    with contextlib.closing(storage.open(slot(path))) as stored:
+    with contextlib.closing(storage.open(slot(path), with_content=False)) as stored:
         assert stored.entity == entity
         assert stored.entity.size == 5
         assert stored.metadata == Metadata("image/x; a=b")
@@ -144,7 +162,7 @@ def test_nothing_is_visible_before_it_is_published(storage: LocalStorage, store:
     storage.check_vacant(slot("a/b"))
     assert visible(store) == []
     with pytest.raises(NotFound):
-        storage.open(slot("a/b"))
+        storage.open(slot("a/b"), with_content=False)
     staged.discard()
 
 
@@ -181,7 +199,7 @@ def test_a_file_is_never_replaced(storage: LocalStorage, store: Path) -> None:
         put(storage, "a/b", b"second")
 
     assert content_of(storage, "a/b") == b"first"
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert (stored.entity, stored.metadata) == (first, PLAIN)
     assert visible(store) == ["a", "a/b"]
 
@@ -198,7 +216,7 @@ def test_of_two_uploads_of_one_path_exactly_one_is_published(storage: LocalStora
     late.discard()
 
     assert content_of(storage, "a/b") == b"late!"
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == PLAIN
 
 
@@ -338,7 +356,7 @@ def test_a_missing_file_and_a_directory_are_not_found(storage: LocalStorage, pat
     before = descriptors()
 
     with pytest.raises(NotFound):
-        storage.open(slot(path))
+        storage.open(slot(path), with_content=False)
 
     assert descriptors() == before
 
@@ -346,7 +364,7 @@ def test_a_missing_file_and_a_directory_are_not_found(storage: LocalStorage, pat
 def test_a_slice_can_be_read_and_the_end_is_short(storage: LocalStorage) -> None:
     put(storage, "a/b", b"0123456789")
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.read(0, 4) == b"0123"
         assert stored.read(8, 100) == b"89"
         assert stored.read(10, 5) == b""
@@ -356,7 +374,7 @@ def test_a_slice_can_be_read_and_the_end_is_short(storage: LocalStorage) -> None
 def test_an_open_file_stays_readable_when_its_path_is_deleted(storage: LocalStorage, store: Path) -> None:
     put(storage, "a/b", b"old")
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         (store / "a/b").unlink()
         put(storage, "a/b", b"new!")
         assert stored.read(0, 100) == b"old"
@@ -367,7 +385,7 @@ def test_a_closed_file_gives_its_descriptor_back_and_may_be_closed_again(storage
     put(storage, "a/b")
     before = descriptors()
 
-    stored: Stored = storage.open(slot("a/b"))
+    stored: Stored = storage.open(slot("a/b"), with_content=False)
     stored.close()
     stored.close()
 
@@ -394,7 +412,7 @@ def test_a_file_that_was_there_before_us_is_served_and_has_no_type(storage: Loca
     (store / "old").mkdir()
     (store / "old/file.jpg").write_bytes(b"jpeg")
 
-    with contextlib.closing(storage.open(slot("old/file.jpg"))) as stored:
+    with contextlib.closing(storage.open(slot("old/file.jpg"), with_content=False)) as stored:
         assert stored.metadata == Metadata(None)
         assert stored.read(0, 100) == b"jpeg"
 
@@ -411,7 +429,7 @@ def test_a_symlink_to_a_file_is_not_followed(storage: LocalStorage, store: Path,
 
     for path in ("a/out", "a/in"):
         with pytest.raises(NotFound):
-            storage.open(slot(path))
+            storage.open(slot(path), with_content=False)
         with pytest.raises((FileExists, PathConflict)):
             storage.check_vacant(slot(path))
         with pytest.raises((FileExists, PathConflict)):
@@ -425,7 +443,7 @@ def test_a_dangling_symlink_is_not_published_through(storage: LocalStorage, stor
     (store / "link").symlink_to(tmp_path / "made")
 
     with pytest.raises(NotFound):
-        storage.open(slot("link"))
+        storage.open(slot("link"), with_content=False)
     with pytest.raises((FileExists, PathConflict)):
         put(storage, "link")
 
@@ -443,7 +461,7 @@ def test_a_symlink_to_a_directory_is_not_followed(
 
     for path in ("dir/file", "dir/new", "dir/new/file"):
         with pytest.raises(NotFound):
-            storage.open(slot(path))
+            storage.open(slot(path), with_content=False)
         with pytest.raises(PathConflict):
             storage.check_vacant(slot(path))
         with pytest.raises(PathConflict):
@@ -474,7 +492,7 @@ def test_a_fifo_is_not_found_and_nobody_waits_for_it(storage: LocalStorage, stor
     before = descriptors()
 
     with pytest.raises(NotFound):
-        storage.open(slot("fifo"))
+        storage.open(slot("fifo"), with_content=False)
 
     assert descriptors() == before
 
@@ -485,7 +503,7 @@ def test_a_unix_socket_is_not_found(storage: LocalStorage, store: Path, monkeypa
         listening.bind("socket")
 
         with pytest.raises(NotFound):
-            storage.open(slot("socket"))
+            storage.open(slot("socket"), with_content=False)
 
 
 # --- attributes and sidecars ---
@@ -521,7 +539,7 @@ def test_a_filesystem_without_attributes_is_found_out(make: Make, monkeypatch: p
 
     put(storage, "a/b", metadata=Metadata("image/png"))
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == Metadata("image/png")
 
 
@@ -533,7 +551,7 @@ def test_an_attribute_that_may_not_stand_in_a_header_is_ignored(make: Make, stor
     put(storage, "a/b")
     os.setxattr(store / "a/b", "user.mime_type", value)
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == Metadata(None)
 
 
@@ -546,7 +564,7 @@ def test_a_damaged_sidecar_costs_the_type_and_not_the_file(make: Make, store: Pa
     (sidecar,) = private_files(store)
     (store / sidecar).write_text(text, encoding="utf-8")
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.read(0, 100) == b"hello"
         assert stored.metadata.content_type in (None, "5")
 
@@ -557,7 +575,7 @@ def test_a_sidecar_of_another_file_is_not_taken(make: Make, store: Path) -> None
     (store / "a/b").write_bytes(b"somebody wrote over it")
     os.utime(store / "a/b", ns=(1, 1))
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == Metadata(None)
 
 
@@ -576,7 +594,7 @@ def mode(path: Path) -> int:
 
 
 def test_files_and_folders_get_their_modes_whatever_the_umask(
-    make: Make, store: Path, umask: int, each_staging: None
+    make: Make, store: Path, umask: int, each_staging: None, each_way: None
 ) -> None:
     storage = make(file_mode=0o664, dir_mode=0o775)
 
@@ -617,7 +635,9 @@ def other_group() -> int:
     return others[0] if others else pytest.skip("needs a second group")
 
 
-def test_a_set_group_id_bit_is_inherited(make: Make, store: Path, umask: int, each_staging: None) -> None:
+def test_a_set_group_id_bit_is_inherited(
+    make: Make, store: Path, umask: int, each_staging: None, each_way: None
+) -> None:
     group = other_group()
     store.mkdir()
     os.chown(store, -1, group)
@@ -658,7 +678,7 @@ def synced(store: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool
 
 
 def test_full_durability_syncs_the_file_before_and_every_folder_after_publishing(
-    make: Make, synced: list[tuple[str, bool]], each_staging: None
+    make: Make, synced: list[tuple[str, bool]], each_staging: None, each_way: None
 ) -> None:
     storage = make(durability="full", use_attributes=None)
     synced.clear()
@@ -680,7 +700,9 @@ def test_full_durability_syncs_folders_that_were_there_already(
     assert [name for name, _ in synced] == ["file", "a/b", "a", "."]
 
 
-def test_data_durability_syncs_the_file_only(make: Make, synced: list[tuple[str, bool]], each_staging: None) -> None:
+def test_data_durability_syncs_the_file_only(
+    make: Make, synced: list[tuple[str, bool]], each_staging: None, each_way: None
+) -> None:
     storage = make(durability="data")
     synced.clear()
 
@@ -689,7 +711,9 @@ def test_data_durability_syncs_the_file_only(make: Make, synced: list[tuple[str,
     assert synced == [("file", False)]
 
 
-def test_no_durability_syncs_nothing(make: Make, synced: list[tuple[str, bool]], each_staging: None) -> None:
+def test_no_durability_syncs_nothing(
+    make: Make, synced: list[tuple[str, bool]], each_staging: None, each_way: None
+) -> None:
     storage = make(durability="none")
     synced.clear()
 
@@ -699,7 +723,7 @@ def test_no_durability_syncs_nothing(make: Make, synced: list[tuple[str, bool]],
 
 
 def test_a_file_that_cannot_be_synced_is_never_visible(
-    make: Make, store: Path, monkeypatch: pytest.MonkeyPatch, each_staging: None
+    make: Make, store: Path, monkeypatch: pytest.MonkeyPatch, each_staging: None, each_way: None
 ) -> None:
     storage = make(durability="full")
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))
@@ -764,6 +788,7 @@ def test_an_error_while_writing_is_ours_and_leaves_nothing(
     kind: type[RequestError],
     status: int,
     each_staging: None,
+    each_way: None,
 ) -> None:
     storage = make()
     before = descriptors()
@@ -797,7 +822,7 @@ def test_an_error_while_reading_is_ours(
     storage = make()
     put(storage, "a/b")
 
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         monkeypatch.setattr(os, "pread", failing(code))
         with pytest.raises(kind) as caught:
             stored.read(0, 5)
@@ -820,7 +845,7 @@ def test_a_process_out_of_descriptors_is_busy(storage: LocalStorage) -> None:
 
     with limited(resource.RLIMIT_NOFILE, 3):
         with pytest.raises(StorageBusy):
-            storage.open(slot("a/b"))
+            storage.open(slot("a/b"), with_content=False)
         with pytest.raises(StorageBusy):
             storage.stage(slot("a/c"))
         with pytest.raises(StorageBusy):
@@ -877,7 +902,7 @@ def test_a_sweep_touches_no_published_file_and_no_type(storage: LocalStorage, st
     put(storage, "a/b", metadata=Metadata("image/png"))
 
     assert local.sweep_leftovers(str(store)) == 0
-    with contextlib.closing(storage.open(slot("a/b"))) as stored:
+    with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == Metadata("image/png")
 
 

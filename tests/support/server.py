@@ -45,7 +45,7 @@ def tree(folder: str | Path) -> dict[str, tuple[str, int, str]]:
     return found
 
 
-def _stat_fields(pid: int) -> list[str]:
+def stat_fields(pid: int) -> list[str]:
     """Fields of /proc/PID/stat behind the command's name: state, parent, process group and so on. Empty if gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
@@ -57,7 +57,7 @@ def processes() -> list[tuple[int, str, int, int]]:
     """(pid, state, parent, process group) of every process."""
     found = []
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and (fields := _stat_fields(int(entry))):
+        if entry.isdigit() and (fields := stat_fields(int(entry))):
             found.append((int(entry), fields[0], int(fields[1]), int(fields[2])))
     return found
 
@@ -76,6 +76,18 @@ def open_files(pid: int) -> list[str]:
     return found
 
 
+def _entry(constants: Mapping[str, float]) -> tuple[str, ...]:
+    """Arguments of Python that run our command line, with some constants changed first."""
+    if not constants:
+        return ("-m", "hmacfs.cli.main")
+    lines = ["import importlib"]
+    for place, value in constants.items():
+        module, _, name = place.partition(":")
+        lines += [f"module = importlib.import_module({module!r})", f"module.{name}"]  # it must be there already
+        lines += [f"module.{name} = {value!r}"]
+    return ("-c", "\n".join((*lines, "from hmacfs.cli.main import main", "main()")))
+
+
 class Server:
     """``with Server(folder) as server:`` runs one until the block ends.
 
@@ -83,13 +95,28 @@ class Server:
         folder: an existing empty folder; config.toml, store, state and output go there.
         wsgi: run ``gunicorn -c gunicorn.conf.py wsgi:application`` instead of ``hmacfs serve``.
         address: (host, port) or a Unix socket path to talk to, where ``keys`` has a ListenPort of its own.
+        wrapper: a command that gets the server's own command behind its arguments and becomes it.
+        environ: environment variables besides the tests' own.
+        code: a folder with a copy of the package to run instead of this one.
+        constants: "module:NAME" to the value it has in this server; for bounds that nobody wants to wait for.
         keys: keys of config.toml, above the ones for tests.
     """
 
     def __init__(
-        self, folder: Path, *, wsgi: bool = False, address: tuple[str, int] | str | None = None, **keys: Any
+        self,
+        folder: Path,
+        *,
+        wsgi: bool = False,
+        address: tuple[str, int] | str | None = None,
+        wrapper: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        code: Path = ROOT,
+        constants: Mapping[str, float] | None = None,
+        **keys: Any,
     ) -> None:
         self.folder = folder
+        self._environ = dict(environ or {})
+        self._code = code
         self.address: tuple[str, int] | str = address or ("127.0.0.1", free_port())
         self.config = folder / "config.toml"
         self.output_file = folder / "output.log"
@@ -103,9 +130,13 @@ class Server:
         }
         self.write_config()
         self._command: Sequence[str] = (
-            (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:application")
-            if wsgi
-            else (sys.executable, "-m", "hmacfs.cli.main", "serve", "--config", str(self.config))
+            *wrapper,
+            sys.executable,
+            *(
+                ("-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:application")
+                if wsgi
+                else (*_entry(constants or {}), "serve", "--config", str(self.config))
+            ),
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -153,11 +184,11 @@ class Server:
     def start(self) -> None:
         """Run it and wait until a worker answers. AssertionError with its output when it ends instead."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HMACFS_")}
-        environ |= {"HMACFS_CONFIG": str(self.config), "PYTHONUNBUFFERED": "1"}
+        environ |= {"HMACFS_CONFIG": str(self.config), "PYTHONUNBUFFERED": "1", **self._environ}
         with open(self.output_file, "ab") as output:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._code,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

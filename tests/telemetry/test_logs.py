@@ -341,3 +341,15 @@ def test_a_failure_is_told_with_its_trace(file: Path) -> None:
     assert lines(file)[0].startswith("ERROR[")
     assert lines(file)[0].endswith("PUT a/b")
     assert any("EIO: Input/output error" in line for line in lines(file)[1:])
+
+
+def test_a_log_on_a_full_disk_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logs.configure("info", "/dev/full")
+
+    logs.LogObserver().answered(Exchange("GET", "a", "", 200))
+
+    for handler in logs.LOGGER.handlers:
+        assert isinstance(handler, logging.FileHandler)
+        handler.stream.buffer.raw.close()  # what it holds can go nowhere
+        handler.stream = None

@@ -1,0 +1,284 @@
+"""One client connection: heads by gunicorn's parser, bodies and answers by ours, and a close that lets refusals arrive.
+
+Everything here that belongs to gunicorn's inside is listed in ``worker.TOUCHED`` and tested name by name.
+"""
+
+import errno
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gunicorn import http
+from gunicorn.http import errors
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.util import unquote_to_wsgi_str
+
+from hmacfs.server.body import ChunkedBody, TransferBody
+from hmacfs.server.response import TransferResponse, send_file
+
+if TYPE_CHECKING:
+    from hmacfs.server.worker import TransferWorker
+
+LINGER_IDLE_SECONDS = 5.0
+LINGER_SECONDS = 30.0
+MAX_LINGERING = 256
+"""Refused clients that may still send, for each worker; one more is cut off."""
+
+_SCRATCH = bytearray(1024 * 1024)
+"""Never written to: the kernel throws the bytes away itself (MSG_TRUNC), so these pages are never even touched."""
+
+_KEYS = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
+
+_GONE = frozenset((errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ECONNABORTED))
+
+_STATUS = {
+    errors.LimitRequestLine: (414, "URI Too Long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large"),
+    errors.UnsupportedTransferCoding: (501, "Not Implemented"),
+    errors.ExpectationFailed: (417, "Expectation Failed"),
+}
+
+
+class PlainConfig:
+    """gunicorn's settings as plain attributes. Its own Config looks each one up anew, two dozen times for a head.
+
+    Args:
+        cfg: gunicorn's Config.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self.__dict__.update({name: setting.get() for name, setting in cfg.settings.items()})
+        self.is_ssl = cfg.is_ssl
+        self.forwarded_allow_networks = cfg.forwarded_allow_networks
+
+    def __getattr__(self, name: str) -> Any:  # for mypy: all attributes come from gunicorn
+        raise AttributeError(name)
+
+
+def _face(error: Exception) -> tuple[int, str]:
+    """Status and reason phrase for a head that cannot be understood."""
+    for kind, face in _STATUS.items():
+        if isinstance(error, kind):
+            return face
+    request = getattr(error, "req", None)
+    if isinstance(error, errors.InvalidHeader) and error.hdr == "TRANSFER-ENCODING" and request is not None:
+        codings = ",".join(value for name, value in request.headers if name == "TRANSFER-ENCODING").lower()
+        if "chunked" not in codings:
+            return 501, "Not Implemented"  # protocol, section 3: any coding but chunked
+    return 400, "Bad Request"
+
+
+class _HeadUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is not typed
+    """Starts the clock of the head when its first bytes arrive."""
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection.sock)
+        self._connection = connection
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        data: bytes = super().chunk(size_hint)
+        self._connection.head_begun()
+        return data
+
+
+class Connection:
+    """Serves requests on one socket until either side has had enough.
+
+    Attributes:
+        deadline: monotonic seconds after which the worker's clock cuts the connection off; infinite during a request.
+        is_idle: between two requests, so that a stopping server may close it at once.
+    """
+
+    __slots__ = ("_addr", "_body", "_listener_name", "_parser", "_template", "deadline", "is_idle", "sock", "worker")
+
+    def __init__(self, worker: "TransferWorker", sock: Any, addr: Any, listener_name: Any) -> None:
+        self.worker = worker
+        self.sock = sock
+        self._addr = addr
+        self._listener_name = listener_name
+        self.deadline = time.monotonic() + worker.limits.head_timeout
+        self.is_idle = False
+        self._parser: Any = None
+        self._body: TransferBody | ChunkedBody | None = None
+
+    def serve(self) -> None:
+        try:
+            self._parser = http.get_parser(self.worker.plain_cfg, self.sock, self._addr or ("", 0))
+            self._parser.unreader = _HeadUnreader(self)
+            self._template = self._connection_environ()
+            while self._serve_one():
+                pass
+        except (StopIteration, errors.NoMoreData):
+            pass  # the client went away between requests, or in the middle of a head
+        except OSError as error:
+            if error.errno not in _GONE and not isinstance(error, TimeoutError):
+                self.worker.log.error("Connection failed: %s", error)
+        except errors.ParseException as error:
+            self._refuse_head(error)
+        except Exception:
+            self.worker.log.exception("Connection failed")
+        finally:
+            self.sock.close()
+
+    def head_begun(self) -> None:
+        if self.is_idle:
+            self.is_idle = False
+            self.deadline = time.monotonic() + self.worker.limits.head_timeout
+
+    def cut(self, how: int = socket.SHUT_RDWR) -> None:
+        """End it from another greenlet: whoever waits on the socket sees its end. Closing would free the number."""
+        try:
+            self.sock.shutdown(how)
+        except OSError:
+            pass  # it has ended already
+
+    def end(self) -> None:
+        """End what is running in order: a body that is being read is over, and its refusal can still be sent."""
+        if self._body is not None:
+            self._body.end()  # what arrives after SHUT_RD is still delivered, so a fast sender would not notice
+        self.cut(socket.SHUT_RD)
+
+    def _serve_one(self) -> bool:
+        """Read a head and answer it; whether the connection may carry another request."""
+        request = next(self._parser)
+        self.deadline = float("inf")
+        body = self._body = self._body_of(request)
+        request.body = body
+        keep = self._answer(request, body)
+        if not body.is_at_hand:
+            self._linger(body)
+            return False
+        body.skip_ahead()
+        body.release()
+        if not keep or not self.worker.alive:
+            return False
+        self.is_idle = True
+        self.deadline = time.monotonic() + self.worker.limits.keepalive
+        return True
+
+    def _body_of(self, request: Any) -> TransferBody | ChunkedBody:
+        expects, request._expected_100_continue = request._expected_100_continue, False
+        reader = request.body.reader
+        if isinstance(reader, ChunkedReader):
+            return ChunkedBody(self.sock, request.body, expects_continue=expects)
+        length: int = reader.length
+        ahead = b""
+        if length:
+            data = self._parser.unreader.take_buffered()
+            ahead = data[:length]
+            if len(data) > length:
+                self._parser.unreader.unread(data[length:])
+        least = self.worker.limits.least_read
+        return TransferBody(self.sock, ahead, length, expects_continue=expects, least_read=least)
+
+    def _answer(self, request: Any, body: TransferBody | ChunkedBody) -> bool:
+        response = TransferResponse(request, self.sock, self.worker.plain_cfg)
+        chunks = self.worker.wsgi(self._environ(request, body), response.start_response)
+        try:
+            # The application has read what it wanted. What it left must be skipped before a next request, and unless
+            # it is here already nobody knows how long that takes: the client is told that we close.
+            if not body.is_at_hand or not self.worker.alive:
+                response.force_close()
+            self.sock.settimeout(self.worker.limits.write_timeout)
+            self._send(response, chunks)
+        finally:
+            self.sock.settimeout(None)
+            if hasattr(chunks, "close"):
+                chunks.close()
+        return not response.should_close() and not body.failed
+
+    def _environ(self, request: Any, body: TransferBody | ChunkedBody) -> dict[str, Any]:
+        """The WSGI environ, as gunicorn makes it but for what only its other features need."""
+        environ = dict(self._template)
+        environ["wsgi.input"] = body
+        environ["REQUEST_METHOD"] = request.method
+        environ["QUERY_STRING"] = request.query
+        environ["RAW_URI"] = request.uri
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == (1, 1) else "HTTP/1.0"
+        environ["PATH_INFO"] = unquote_to_wsgi_str(request.path)
+        for name, value in request.headers:
+            key = _KEYS.get(name) or "HTTP_" + name.replace("-", "_")
+            # Repeated fields are one list (RFC 9110 section 5.3); gunicorn has refused those that may not repeat.
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+        return environ
+
+    def _connection_environ(self) -> dict[str, Any]:
+        """What is the same for every request of this connection."""
+        name = self._listener_name
+        host, port = name[:2] if isinstance(name, tuple) else ("localhost", "")
+        environ: dict[str, Any] = {
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": self.worker.plain_cfg.workers > 1,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(port),
+            "SERVER_SOFTWARE": "hmacfs",
+            "REMOTE_ADDR": self._addr[0] if isinstance(self._addr, tuple) else "",
+        }
+        if isinstance(self._addr, tuple):
+            environ["REMOTE_PORT"] = str(self._addr[1])
+        return environ
+
+    def _send(self, response: TransferResponse, chunks: Any) -> None:
+        piece = getattr(chunks, "file_slice", None)
+        if piece is None or response.chunked:
+            for chunk in chunks:
+                response.write(chunk)
+            response.close()
+            return
+        fd, first, count = piece()
+        worker = self.worker
+        send_file(
+            self.sock, response.take_head(), fd, first, count, worker.pool, worker.limits.write_timeout, chunks.progress
+        )
+
+    def _linger(self, body: TransferBody | ChunkedBody) -> None:
+        """Let a refused client read its answer: closing with unread bytes would reset the connection, and a proxy
+        would answer 502. Bounded in time, in silence and in number."""
+        if body.failed or self.worker.lingering >= MAX_LINGERING:
+            return
+        self.worker.lingering += 1
+        try:
+            body.release()
+            self.sock.shutdown(socket.SHUT_WR)
+            self._discard(time.monotonic() + LINGER_SECONDS)
+        except OSError:
+            pass  # the client is gone, which is as good
+        finally:
+            self.worker.lingering -= 1
+
+    def _discard(self, deadline: float) -> None:
+        is_tcp = self.sock.family != socket.AF_UNIX
+        while (left := deadline - time.monotonic()) > 0 and self.worker.alive:
+            self.sock.settimeout(min(LINGER_IDLE_SECONDS, left))
+            if is_tcp:
+                data = self.sock.recv_into(_SCRATCH, len(_SCRATCH), socket.MSG_TRUNC)
+            else:  # a Unix socket cannot drop bytes without copying them
+                data = len(self.sock.recv(65536))
+            if not data:
+                return
+            gevent.sleep(0)
+
+    def _refuse_head(self, error: Exception) -> None:
+        """A head that cannot be understood. The answer repeats nothing of it, nor does the log: it may hold a MAC."""
+        status, reason = _face(error)
+        self.worker.log.info("Malformed request head: %s", type(error).__name__)
+        text = f"{reason}\n".encode()
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"X-Error-Code: bad-head\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: {len(text)}\r\n\r\n"
+        )
+        try:
+            self.sock.sendall(head.encode() + text)
+            self.sock.shutdown(socket.SHUT_WR)
+            self._discard(time.monotonic() + 1.0)
+        except OSError:
+            pass

@@ -1,0 +1,188 @@
+"""A gevent worker made for transfers.
+
+What differs from gunicorn's own: bodies are read into reused buffers and files sent by sendfile, 100 Continue waits for
+the application, a refused body is discarded without freezing the worker or resetting the client, heads and idle
+connections have deadlines of their own, and the end of the process is ours: running transfers finish, and at the limit
+they are ended in order, with every ``finally``, before the master would kill us.
+"""
+
+import os
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.workers.ggevent import GeventWorker
+
+from hmacfs.offload import make_pool
+from hmacfs.server.connection import Connection, PlainConfig
+
+SEND_THREADS = 8
+_TICK_SECONDS = 0.25
+_LAST_WORDS_SECONDS = 2.0
+"""Between cutting off the last transfers and leaving: time for their ``finally`` and their last line of log."""
+_LEAST_AGE_SECONDS = 30.0
+"""A worker over the memory limit is replaced only after this age, or replacing would never end."""
+
+TOUCHED = {
+    "gunicorn.workers.ggevent:GeventWorker": ("handle_exit", "init_process", "init_signals", "notify", "run"),
+    "gunicorn.workers.base:Worker": ("load_wsgi",),
+    "gunicorn.http.message:Message": ("_expected_100_continue", "body", "should_close"),
+    "gunicorn.http.message:Request": ("set_body_reader",),
+    "gunicorn.http.body:LengthReader": ("length",),
+    "gunicorn.http.body:Body": ("reader", "failed"),
+    "gunicorn.http.body:ChunkedReader": ("read",),
+    "gunicorn.http.parser:Parser": ("unreader", "finish_body"),
+    "gunicorn.http.unreader:Unreader": ("take_buffered", "unread"),
+    "gunicorn.http.unreader:SocketUnreader": ("chunk",),
+    "gunicorn.http.wsgi:Response": (
+        "default_headers", "force_close", "headers", "headers_sent", "must_close", "response_length", "send_headers",
+        "is_chunked", "sent", "should_close", "start_response", "status", "status_code", "write", "_omits_body",
+    ),
+    "gunicorn.config:Config": ("settings", "is_ssl", "forwarded_allow_networks"),
+    "gunicorn.util": ("http_date", "unquote_to_wsgi_str"),
+    "gunicorn.arbiter:Arbiter": ("SIG_QUEUE", "handle_hup", "handle_int", "handle_term"),
+}  # fmt: skip
+"""Every name inside gunicorn that this package leans on; ``tests/server/test_touched.py`` looks for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """Attributes:
+    head_timeout, keepalive, write_timeout, drain: seconds.
+    least_read: bytes, BufferSize.
+    memory: bytes of all workers, 0 for no limit.
+    """
+
+    head_timeout: float = 10.0
+    keepalive: float = 75.0
+    write_timeout: float = 900.0
+    drain: float = 30.0
+    least_read: int = 65536
+    memory: int = 0
+
+
+class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
+    """Args: as gunicorn's. ``limits`` and ``board`` are set on a subclass by ``worker_class``."""
+
+    limits = WorkerLimits()
+    board: Any = None
+    slot = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[Connection] = set()
+        self.lingering = 0
+        self.pool: Any = None
+        self.plain_cfg: Any = None
+        self._born = time.monotonic()
+
+    def init_process(self) -> None:
+        if self.board is not None:
+            self.board.bind(self.slot)
+        super().init_process()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        # A terminal signals the whole process group: workers follow the master only.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def run(self) -> None:
+        self.pool = make_pool(SEND_THREADS)
+        self.plain_cfg = PlainConfig(self.cfg)
+        servers = [self._listen(sock) for sock in self.sockets]
+        while self.alive:
+            self._tick()
+            for _ in range(4):
+                if self.alive:
+                    gevent.sleep(_TICK_SECONDS)
+        for server in servers:
+            server.close()
+        self._drain([server.pool for server in servers if server.pool is not None])
+
+    def handle(self, listener_name: Any, client: Any, addr: Any) -> None:
+        client.setblocking(1)  # gevent's meaning: calls wait, without a limit of their own
+        connection = Connection(self, client, addr, listener_name)
+        self.connections.add(connection)
+        try:
+            connection.serve()
+        finally:
+            self.connections.discard(connection)
+
+    def _listen(self, sock: Any) -> StreamServer:
+        sock.setblocking(1)
+        pool = Pool(self.worker_connections)
+        server = StreamServer(sock, handle=partial(self.handle, sock.getsockname()), spawn=pool)
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # else one worker takes all connections of a burst
+        server.start()
+        return server
+
+    def _tick(self) -> None:
+        self.notify()
+        now = time.monotonic()
+        for connection in [each for each in self.connections if each.deadline < now]:
+            connection.cut()
+        if self.board is not None:
+            self.board.set_memory(_resident_bytes())
+            limit = self.limits.memory
+            if limit and self.board.memory() > limit and self.board.is_largest() and self._is_grown_up(now):
+                self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
+                self.alive = False
+
+    def _is_grown_up(self, now: float) -> bool:
+        return now - self._born > _LEAST_AGE_SECONDS
+
+    def _drain(self, pools: list[Pool]) -> None:
+        """Let what runs finish; at the limit end it in order; leave in time either way."""
+        drain = getattr(self.wsgi, "drain", None)
+        if drain is not None:
+            drain()
+        deadline = time.monotonic() + self.limits.drain
+        while self.connections and time.monotonic() < deadline:
+            for connection in [each for each in self.connections if each.is_idle]:
+                connection.cut()
+            self.notify()
+            gevent.sleep(_TICK_SECONDS / 5)
+        if self.connections:
+            self.log.warning("GracefulShutdownTimeout: %s transfers are ended", len(self.connections))
+            self._end_connections()
+        for pool in pools:
+            pool.kill(timeout=1)
+
+    def _end_connections(self) -> None:
+        for connection in list(self.connections):
+            connection.end()
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while self.connections and time.monotonic() < deadline:
+            if time.monotonic() > deadline - _LAST_WORDS_SECONDS / 2:
+                for connection in list(self.connections):
+                    connection.cut()
+            self.notify()
+            gevent.sleep(_TICK_SECONDS / 5)
+
+
+def worker_class(limits: WorkerLimits, board: Any) -> type[TransferWorker]:
+    """The worker class for one configuration.
+
+    Args:
+        board: the scoreboard that all workers share, or None.
+    """
+    return type("TransferWorker", (TransferWorker,), {"limits": limits, "board": board})
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: every connection is one, every transfer two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

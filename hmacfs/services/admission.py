@@ -1,0 +1,214 @@
+"""Who may transfer now: draining, memory, concurrency, and free space with everything in flight counted.
+
+The last check of an upload before its body is asked for. What was taken is given back on every way out.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hmacfs.errors import Draining, ServerBusy, StorageFull, TooManyUploads
+
+WAIT_SECONDS = 5.0
+"""How long a transfer over the limit waits for a place."""
+
+_SPACE_SECONDS = 1.0
+
+
+class Board(Protocol):
+    """Numbers that all workers of one server share."""
+
+    def add_pending(self, count: int) -> None:
+        """Bytes that running uploads of this worker have declared and not written; may be negative."""
+
+    def add_written(self, count: int) -> None:
+        """Bytes that this worker wrote to the store."""
+
+    def pending(self) -> int:
+        """Of all workers."""
+
+    def written(self) -> int:
+        """Of all workers, ever."""
+
+    def memory(self) -> int:
+        """Resident bytes of all workers."""
+
+    def enter_client(self, client: str) -> int:
+        """One more upload of ``client`` here; how many it has in all workers now."""
+
+    def leave_client(self, client: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """0 is no limit throughout.
+
+    Attributes:
+        transfers: concurrent transfers of this process.
+        uploads_per_client: over all processes.
+        memory: resident bytes of all processes.
+        free_space: bytes of the store's filesystem that uploads may not touch.
+    """
+
+    transfers: int = 1000
+    uploads_per_client: int = 0
+    memory: int = 0
+    free_space: int = 0
+
+
+class Gate:
+    """Lets a number of transfers through at once; one more waits for a while.
+
+    Args:
+        places: how many.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: deque[threading.Event] = deque()
+
+    def enter(self) -> None:
+        """Take a place. Raises ServerBusy when none was free for 5 seconds."""
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = threading.Event()
+        self._waiting.append(turn)
+        try:
+            turn.wait(WAIT_SECONDS)
+        except BaseException:
+            if not self._gives_up(turn):
+                self.leave()  # the place was handed over at the same moment
+            raise
+        if self._gives_up(turn):
+            raise ServerBusy("over MaxWorkers")
+
+    def _gives_up(self, turn: threading.Event) -> bool:
+        """Stop waiting; False when the place has been handed over meanwhile, whatever the wait itself said."""
+        try:
+            self._waiting.remove(turn)
+        except ValueError:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Give a place back, to the one who has waited longest."""
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self._free += 1
+
+
+class Admission:
+    """The decision, and the book of what was admitted.
+
+    Args:
+        free_bytes: free space of the store's filesystem for us; may block for a disk access.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, limits: Limits, board: Board, free_bytes: Callable[[], int], clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self.board = board
+        self._free_bytes = free_bytes
+        self._clock = clock
+        self.gate = Gate(limits.transfers)
+        self._free = 0
+        self._free_at = float("-inf")
+        self._written_then = 0
+        self.draining = False
+        """Set when the server is about to stop: no new upload is admitted."""
+
+    def upload(self, client: str, total: int) -> "Admitted":
+        """Admit an upload of ``total`` bytes for as long as a ``with`` block runs.
+
+        Entering raises TooManyUploads, Draining, ServerBusy or StorageFull, in this order (protocol, section 3).
+        """
+        return Admitted(self, client, total)
+
+    def enter_download(self) -> None:
+        """Take a place for a download that outlives the call. Raises ServerBusy."""
+        self.gate.enter()
+
+    def leave_download(self) -> None:
+        self.gate.leave()
+
+    def room(self) -> int:
+        """Bytes left of what may be promised: free space, less what was written since it was asked, less what running
+        uploads are going to write, less the reserve. Negative when too much was promised."""
+        now = self._clock()
+        if now - self._free_at > _SPACE_SECONDS:
+            written = self.board.written()
+            free = self._free_bytes()  # others run meanwhile: the three belong together
+            self._free, self._written_then, self._free_at = free, written, now
+        written_since = self.board.written() - self._written_then
+        return self._free - written_since - self.board.pending() - self.limits.free_space
+
+
+class Admitted:
+    """One upload from its admission to its end; what it holds is given back on every way out.
+
+    A class and not nested generators: it stands on the way of every upload.
+
+    Args:
+        total: declared bytes.
+    """
+
+    __slots__ = ("_admission", "_client", "_left", "_undo")
+
+    def __init__(self, admission: Admission, client: str, total: int) -> None:
+        self._admission = admission
+        self._client = client
+        self._left = total
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "Admitted":
+        try:
+            self._enter()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._release()
+
+    def wrote(self, count: int) -> None:
+        """``count`` bytes are on disk now."""
+        self._left -= count
+        board = self._admission.board
+        board.add_pending(-count)
+        board.add_written(count)
+
+    def _enter(self) -> None:
+        admission, board, limits = self._admission, self._admission.board, self._admission.limits
+        if limits.uploads_per_client and self._client:
+            running = board.enter_client(self._client)
+            self._undo.append(self._leave_client)
+            if running > limits.uploads_per_client:
+                raise TooManyUploads
+        if admission.draining:
+            raise Draining
+        if limits.memory and board.memory() > limits.memory:
+            raise ServerBusy("over MaxMemoryMB")
+        admission.gate.enter()
+        self._undo.append(admission.gate.leave)
+        if admission.draining:  # it may have begun while we waited
+            raise Draining
+        # Reserved first and judged then: of two that judge at the same moment neither overlooks the other.
+        board.add_pending(self._left)
+        self._undo.append(self._return_space)
+        if limits.free_space and admission.room() < 0:
+            raise StorageFull("MinFreeSpace")
+
+    def _leave_client(self) -> None:
+        self._admission.board.leave_client(self._client)
+
+    def _return_space(self) -> None:
+        self._admission.board.add_pending(-self._left)
+
+    def _release(self) -> None:
+        while self._undo:
+            self._undo.pop()()

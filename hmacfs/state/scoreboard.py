@@ -1,0 +1,112 @@
+"""Numbers that the workers of one server share: anonymous memory that the master maps before it forks.
+
+Every worker writes to its own slot only, so no lock is needed and a killed worker leaves nothing locked; the master
+clears a slot when its worker is gone. Sums over all slots may be a moment old.
+"""
+
+import mmap
+from hashlib import blake2b
+
+_FIELDS = 4
+_PENDING, _WRITTEN, _MEMORY, _IN_USE = range(_FIELDS)
+_CLIENTS = 1024
+"""Places for client addresses in a slot, each a 64-bit digest and a count."""
+_PROBES = 16
+_SLOT_WORDS = _FIELDS + 2 * _CLIENTS
+
+
+class Scoreboard:
+    """Args: most_workers: at any time but during a reload, when there are twice as many."""
+
+    def __init__(self, most_workers: int = 1) -> None:
+        self.most_workers = most_workers
+        slots = self._slots = 2 * most_workers
+        self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
+        self._base = 0
+        self._clients: dict[str, tuple[int, int]] = {}
+
+    # In the master
+
+    def claim(self) -> int:
+        """The lowest free slot, for a worker that is about to be forked. The last one is shared if all are taken."""
+        for slot in range(self._slots):
+            if not self._words[slot * _SLOT_WORDS + _IN_USE]:
+                self._words[slot * _SLOT_WORDS + _IN_USE] = 1
+                return slot
+        return self._slots - 1
+
+    def release(self, slot: int) -> None:
+        """The worker of ``slot`` is gone, with everything it had in flight. What it wrote stays counted."""
+        base = slot * _SLOT_WORDS
+        for word in (_PENDING, _MEMORY, _IN_USE):
+            self._words[base + word] = 0
+        for word in range(_FIELDS, _SLOT_WORDS):
+            self._words[base + word] = 0
+
+    # In a worker
+
+    def bind(self, slot: int) -> None:
+        """This process writes to ``slot`` from now on."""
+        self._base = slot * _SLOT_WORDS
+
+    def add_pending(self, count: int) -> None:
+        self._words[self._base + _PENDING] += count
+
+    def add_written(self, count: int) -> None:
+        self._words[self._base + _WRITTEN] += count
+
+    def set_memory(self, count: int) -> None:
+        """Resident bytes of this worker."""
+        self._words[self._base + _MEMORY] = count
+
+    def pending(self) -> int:
+        return self._sum(_PENDING)
+
+    def written(self) -> int:
+        return self._sum(_WRITTEN)
+
+    def memory(self) -> int:
+        return self._sum(_MEMORY)
+
+    def is_largest(self) -> bool:
+        """Whether no worker uses more memory than this one."""
+        return self._words[self._base + _MEMORY] == max(self._words[_MEMORY::_SLOT_WORDS])
+
+    def enter_client(self, client: str) -> int:
+        digest = _digest(client)
+        place, count = self._clients.get(client, (-1, 0))
+        if not count:
+            place = self._vacant(digest)
+        self._clients[client] = (place, count + 1)
+        if place >= 0:
+            self._words[place] = digest
+            self._words[place + 1] = count + 1
+        return count + 1 + self._elsewhere(digest)
+
+    def leave_client(self, client: str) -> None:
+        place, count = self._clients[client]
+        if place >= 0:
+            self._words[place + 1] = count - 1
+        if count > 1:
+            self._clients[client] = (place, count - 1)
+        else:
+            del self._clients[client]
+
+    def _sum(self, field: int) -> int:
+        return sum(self._words[field::_SLOT_WORDS])
+
+    def _places(self, base: int, digest: int) -> list[int]:
+        return [base + _FIELDS + 2 * ((digest + step) % _CLIENTS) for step in range(_PROBES)]
+
+    def _vacant(self, digest: int) -> int:
+        """Where this worker may note a client; -1 when all its places are taken: it then counts here only."""
+        return next((place for place in self._places(self._base, digest) if not self._words[place + 1]), -1)
+
+    def _elsewhere(self, digest: int) -> int:
+        bases = (base for base in range(0, self._slots * _SLOT_WORDS, _SLOT_WORDS) if base != self._base)
+        places = (place for base in bases for place in self._places(base, digest))
+        return sum(self._words[place + 1] for place in places if self._words[place] == digest)
+
+
+def _digest(client: str) -> int:
+    return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big", signed=True)

@@ -1,0 +1,264 @@
+"""Numbers shared by real processes: every worker adds to its own slot, and a killed one leaves nothing behind."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hmacfs.state import scoreboard
+from hmacfs.state.scoreboard import Scoreboard
+
+CLIENT = "192.0.2.1"
+
+
+@contextmanager
+def worker(board: Scoreboard, slot: int, work: Callable[[], object]) -> Iterator[int]:
+    """A process that is bound to ``slot``, has done its work, and lives until the block ends. Yields its number."""
+    done, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            board.bind(slot)
+            work()
+            os.write(tell, b"done")
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        os.close(tell)
+        assert os.read(done, 4) == b"done", "the worker failed"
+        yield pid
+    finally:
+        os.close(done)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def at_work(board: Scoreboard, pending: int = 0, written: int = 0, memory: int = 0, client: str = "") -> None:
+    board.add_pending(pending)
+    board.add_written(written)
+    board.set_memory(memory)
+    if client:
+        board.enter_client(client)
+
+
+# --- slots ---
+
+
+def test_slots_are_claimed_from_the_lowest_on_and_used_again() -> None:
+    board = Scoreboard(4)
+
+    assert [board.claim() for _ in range(3)] == [0, 1, 2]
+    board.release(1)
+
+    assert [board.claim(), board.claim()] == [1, 3]
+
+
+def test_more_workers_than_slots_share_the_last_one() -> None:
+    board = Scoreboard(most_workers=1)
+
+    assert [board.claim() for _ in range(4)] == [0, 1, 1, 1]
+
+
+def test_a_fresh_board_is_empty() -> None:
+    board = Scoreboard(3)
+
+    assert (board.pending(), board.written(), board.memory()) == (0, 0, 0)
+
+
+# --- sums over processes ---
+
+
+def test_the_numbers_of_all_processes_add_up_in_each_of_them() -> None:
+    board = Scoreboard(3)
+    slots = [board.claim() for _ in range(3)]
+
+    with (
+        worker(board, slots[1], lambda: at_work(board, 10, 100, 1000)),
+        worker(board, slots[2], lambda: at_work(board, 20, 200, 2000)),
+    ):
+        board.bind(slots[0])
+        at_work(board, 5, 50, 500)
+
+        assert (board.pending(), board.written(), board.memory()) == (35, 350, 3500)
+
+        def sees_all() -> None:
+            assert (board.pending(), board.written(), board.memory()) == (35, 350, 3500)
+
+        with worker(board, slots[0], sees_all):
+            pass
+
+
+def test_numbers_of_today_s_disks_fit() -> None:
+    board = Scoreboard(2)
+    board.add_pending(2**50)
+    board.add_written(2**60)
+
+    assert (board.pending(), board.written()) == (2**50, 2**60)
+
+
+def test_pending_bytes_may_be_taken_back() -> None:
+    board = Scoreboard()
+    board.add_pending(100)
+    board.add_pending(-60)
+
+    assert board.pending() == 40
+
+
+def test_a_killed_worker_s_promises_memory_and_clients_vanish_and_what_it_wrote_stays() -> None:
+    board = Scoreboard(2)
+    mine, other = board.claim(), board.claim()
+    board.bind(mine)
+    with worker(board, other, lambda: at_work(board, 10, 100, 1000, CLIENT)):
+        assert (board.pending(), board.written(), board.memory()) == (10, 100, 1000)
+        assert board.enter_client(CLIENT) == 2
+
+    board.release(other)
+
+    assert (board.pending(), board.written(), board.memory()) == (0, 100, 0)
+    assert board.enter_client(CLIENT) == 2  # both are ours
+    assert board.claim() == other
+
+
+def test_releasing_one_worker_leaves_the_others_alone() -> None:
+    board = Scoreboard(3)
+    slots = [board.claim() for _ in range(3)]
+    board.bind(slots[2])
+    at_work(board, 5, 50, 500, CLIENT)
+    board.bind(slots[0])
+    at_work(board, 1, 10, 100)
+
+    board.release(slots[1])
+
+    assert (board.pending(), board.written(), board.memory()) == (6, 60, 600)
+
+
+def test_the_successor_of_a_killed_worker_begins_from_nothing() -> None:
+    board = Scoreboard(1)
+    slot = board.claim()
+    with worker(board, slot, lambda: at_work(board, 10, 100, 1000, CLIENT)):
+        pass
+    board.release(slot)
+
+    def starts_afresh() -> None:
+        assert board.enter_client(CLIENT) == 1
+        assert (board.pending(), board.memory()) == (0, 0)
+
+    with worker(board, board.claim(), starts_afresh):
+        pass
+
+
+def test_the_largest_worker_knows_that_it_is() -> None:
+    board = Scoreboard(3)
+    slots = [board.claim() for _ in range(3)]
+    board.bind(slots[1])
+    board.set_memory(500)
+
+    with worker(board, slots[0], lambda: board.set_memory(400)):
+        assert board.is_largest()
+        board.set_memory(300)
+        assert not board.is_largest()
+        board.set_memory(400)
+        assert board.is_largest()
+
+
+# --- clients ---
+
+
+def test_a_client_is_counted_up_and_down() -> None:
+    board = Scoreboard()
+
+    assert [board.enter_client(CLIENT) for _ in range(3)] == [1, 2, 3]
+    board.leave_client(CLIENT)
+    board.leave_client(CLIENT)
+    assert board.enter_client(CLIENT) == 2
+    board.leave_client(CLIENT)
+    board.leave_client(CLIENT)
+
+    assert board.enter_client(CLIENT) == 1
+
+
+def test_a_client_is_counted_over_all_processes() -> None:
+    board = Scoreboard(3)
+    slots = [board.claim() for _ in range(3)]
+
+    def twice() -> None:
+        board.enter_client(CLIENT)
+        board.enter_client(CLIENT)
+
+    with worker(board, slots[1], twice), worker(board, slots[2], lambda: board.enter_client(CLIENT)):
+        board.bind(slots[0])
+        assert board.enter_client(CLIENT) == 4
+        assert board.enter_client("192.0.2.2") == 1
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client's places are the same ones."""
+    real = scoreboard._digest
+    monkeypatch.setattr(scoreboard, "_digest", lambda client: real(client) // 1024 * 1024)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_clients_that_collide_are_counted_apart() -> None:
+    board = Scoreboard(2)
+    board.claim()
+    clients = [f"192.0.2.{number}" for number in range(scoreboard._PROBES)]
+
+    for expected in (1, 2):
+        assert [board.enter_client(client) for client in clients] == [expected] * len(clients)
+    for client in clients[::2]:
+        board.leave_client(client)
+        board.leave_client(client)
+    newcomers = [f"198.51.100.{number}" for number in range(len(clients) // 2)]
+    assert [board.enter_client(client) for client in newcomers] == [1] * len(newcomers)
+
+    assert [board.enter_client(client) for client in clients] == [1, 3] * (len(clients) // 2)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_clients_that_collide_are_counted_apart_in_another_process_too() -> None:
+    board = Scoreboard(2)
+    mine, other = board.claim(), board.claim()
+    clients = [f"192.0.2.{number}" for number in range(scoreboard._PROBES)]
+
+    def enter() -> None:
+        for number, client in enumerate(clients):
+            for _ in range(number):
+                board.enter_client(client)
+
+    with worker(board, other, enter):
+        board.bind(mine)
+        assert [board.enter_client(client) for client in reversed(clients)] == list(range(len(clients), 0, -1))
+
+
+@pytest.mark.usefixtures("crowded")
+def test_clients_without_a_place_are_still_counted_in_their_own_worker() -> None:
+    board = Scoreboard()
+    clients = [f"192.0.2.{number}" for number in range(3 * scoreboard._PROBES)]
+
+    for expected in (1, 2, 3):
+        assert [board.enter_client(client) for client in clients] == [expected] * len(clients)
+    for _ in range(3):
+        for client in clients:
+            board.leave_client(client)
+
+    assert [board.enter_client(client) for client in clients] == [1] * len(clients)
+
+
+def test_more_clients_than_places_are_counted_and_leave_nothing() -> None:
+    board = Scoreboard(2)
+    slot = board.claim()
+    clients = [f"2001:db8::{number:x}" for number in range(2 * scoreboard._CLIENTS)]
+
+    assert {board.enter_client(client) for client in clients} == {1}
+    assert {board.enter_client(client) for client in clients} == {2}
+    for client in clients * 2:
+        board.leave_client(client)
+
+    assert board._clients == {}
+    board.bind(board.claim())
+    assert slot == 0
+    assert {board.enter_client(client) for client in clients[:100]} == {1}
