@@ -14,10 +14,11 @@ PACKAGE = ROOT / "hmacfs"
 FRAMEWORKS = {"flask", "werkzeug", "gunicorn"}
 DRIVERS = {"redis", "psycopg2", "MySQLdb", "sqlalchemy", "sqlite3"}
 IMPURE = {"time", "os", "socket", "random", "secrets", "datetime", "threading", "subprocess", "gevent", "io", "pathlib"}
-GROUND = {"errors", "units"}
+GROUND = {"errors", "kinds", "units"}
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), FRAMEWORKS | DRIVERS | IMPURE),
     "units": (set(), FRAMEWORKS | DRIVERS | IMPURE),
+    "kinds": ({"units"}, FRAMEWORKS | DRIVERS | IMPURE),
     "settings": (GROUND, FRAMEWORKS | DRIVERS | IMPURE),
     "configfile": (GROUND | {"settings"}, FRAMEWORKS | DRIVERS),
     "offload": (set(), FRAMEWORKS | DRIVERS),

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
-from hmacfs.settings import MODE, Key, keys
+from hmacfs.kinds import MODE
+from hmacfs.settings import Key, keys
 from hmacfs.units import Address
 
 

@@ -1,0 +1,154 @@
+"""How each sort of value in a configuration file is read, from TOML's types and from the texts of the environment."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from hmacfs.units import (
+    ADDRESS_FORM,
+    DURATION_FORM,
+    SIZE_FORM,
+    Address,
+    parse_address,
+    parse_duration,
+    parse_mode,
+    parse_size,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """How one sort of value is read. ``parse`` raises ValueError when the value is not of the ``form``."""
+
+    form: str
+    parse: Callable[[Any], T]
+    blank_is_default: bool = False
+    is_path: bool = False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "on": True, "off": False}
+    if isinstance(value, bool):
+        return value
+    return words[_text(value).strip().lower()]
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return str(value)
+
+
+def integer(low: int, high: int) -> Kind[int]:
+    def parse(value: Any) -> int:
+        text = _number(value).strip()
+        if not re.fullmatch(r"-?\d{1,19}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", parse, blank_is_default=True)
+
+
+def size(low: int = 0, high: int = 2**62) -> Kind[int]:
+    def parse(value: Any) -> int:
+        count = parse_size(_number(value))
+        if not low <= count <= high:
+            raise ValueError
+        return count
+
+    bounds = f", from {low} to {high}" if (low, high) != (0, 2**62) else ""
+    return Kind(SIZE_FORM + bounds, parse, blank_is_default=True)
+
+
+def auto_or_integer(low: int, high: int) -> Kind[int | None]:
+    number = integer(low, high)
+
+    def parse(value: Any) -> int | None:
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return None
+        return number.parse(value)
+
+    return Kind(f'"auto" or {number.form}', parse, blank_is_default=True)
+
+
+def choice(*allowed: str, **aliases: str) -> Kind[str]:
+    def parse(value: Any) -> str:
+        text = _text(value).strip().lower()
+        text = aliases.get(text, text)
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return Kind("one of " + ", ".join(f'"{word}"' for word in allowed), parse)
+
+
+def _matching(pattern: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if not re.fullmatch(pattern, _text(value)):
+            raise ValueError
+        return cast(str, value)
+
+    return parse
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):  # from the environment: one line, commas between
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _positive(seconds: int) -> int:
+    if seconds <= 0:
+        raise ValueError
+    return seconds
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    for part in (parts := _texts(value)):
+        if part != "unix:":
+            ipaddress.ip_network(part, strict=False)
+    return parts
+
+
+def _address(value: Any) -> Address:
+    return parse_address(_number(value))
+
+
+def _prefix(value: Any) -> str:
+    segments = [segment for segment in _text(value).split("/") if segment]
+    if any(s in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._~-]+", s) for s in segments):
+        raise ValueError
+    return "/".join(segments)
+
+
+TEXT = Kind("a text", _text)
+PATH = Kind("a path", _matching(r"[^\0]*"), is_path=True)
+DIRECTORY = Kind("the path of a folder", _matching(r"[^\0]+"), is_path=True)
+BOOLEAN = Kind("true or false", _boolean)
+DURATION = Kind(DURATION_FORM, lambda value: parse_duration(_number(value)), blank_is_default=True)
+TIMEOUT = Kind(
+    f"more than 0 {DURATION_FORM}", lambda value: _positive(parse_duration(_number(value))), blank_is_default=True
+)
+SIZE = size()
+MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
+ADDRESS = Kind(ADDRESS_FORM, _address)
+ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: None if v == "" else _address(v))
+TEXTS = Kind("a list of texts", _texts)
+NETWORKS = Kind('a list of addresses, networks and "unix:"', _networks)
+PREFIX = Kind('URL path segments like "upload", of letters, digits and . _ ~ -', _prefix)
+BASE_URL = Kind('"" or a URL like "https://upload.example.org"', _matching(r"(https?://[^/?#\s]+[^?#\s]*)?"))
+RATE = Kind('"" or a rate like "120/minute"', _matching(r"(\d+/(second|minute|hour|day))?"))
+OFFLOAD = Kind('"", "X-Accel-Redirect:/prefix/" or "X-Sendfile"', _matching(r"(X-Sendfile|X-Accel-Redirect:/\S*/|)"))
+LEVEL = choice("debug", "info", "warn", "error", warning="warn")
