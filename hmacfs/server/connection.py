@@ -89,7 +89,7 @@ class Connection:
 
     Attributes:
         deadline: monotonic seconds after which the worker's clock cuts the connection off; infinite during a request.
-        is_idle: between two requests, so that a stopping server may close it at once.
+        is_idle: nothing of a request has come yet, so that a stopping server may close it at once.
     """
 
     __slots__ = ("_addr", "_body", "_listener_name", "_parser", "_template", "deadline", "is_idle", "sock", "worker")
@@ -100,7 +100,7 @@ class Connection:
         self._addr = addr
         self._listener_name = listener_name
         self.deadline = time.monotonic() + worker.limits.head_timeout
-        self.is_idle = False
+        self.is_idle = True
         self._parser: Any = None
         self._body: TransferBody | ChunkedBody | None = None
 

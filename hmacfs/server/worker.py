@@ -126,14 +126,17 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
     def _tick(self) -> None:
         self.notify()
         now = time.monotonic()
-        for connection in [each for each in self.connections if each.deadline < now]:
-            connection.cut()
+        self._cut_late(now)
         if self.board is not None:
             self.board.set_memory(_resident_bytes())
             limit = self.limits.memory
             if limit and self.board.memory() > limit and self.board.is_largest() and self._is_grown_up(now):
                 self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
                 self.alive = False
+
+    def _cut_late(self, now: float) -> None:
+        for connection in [each for each in self.connections if each.deadline < now]:
+            connection.cut()
 
     def _is_grown_up(self, now: float) -> bool:
         return now - self._born > _LEAST_AGE_SECONDS
@@ -144,7 +147,9 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         if drain is not None:
             drain()
         deadline = time.monotonic() + self.limits.drain
+        gevent.sleep(0)  # what has just been accepted may begin
         while self.connections and time.monotonic() < deadline:
+            self._cut_late(time.monotonic())
             for connection in [each for each in self.connections if each.is_idle]:
                 connection.cut()
             self.notify()

@@ -379,3 +379,14 @@ def test_an_idle_connection_does_not_delay_a_stop(tmp_path: Path) -> None:
 
         assert server.wait() == 0
         assert time.monotonic() - started < 5
+
+
+def test_a_connection_that_has_sent_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
+    with Server(tmp_path, HeadTimeout="1m") as server, Connection(server.address):
+        put(server, "after/it", b"x")  # the silent one was accepted before
+        started = time.monotonic()
+
+        server.signal(signal.SIGTERM)
+
+        assert server.wait() == 0
+        assert time.monotonic() - started < 5
