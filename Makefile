@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.toml
 
+# A virtual environment that was made elsewhere (a copied clone) runs the code that lies there: make it again.
+ifneq ($(shell cat $(VENV)/.ready-run 2>/dev/null),$(CURDIR))
+$(shell rm -f $(VENV)/.ready-run $(VENV)/.ready-test)
+endif
+
 .PHONY: run test check prove bench format clean
 
 run: $(VENV)/.ready-run

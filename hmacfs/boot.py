@@ -97,7 +97,7 @@ def _prepared() -> Settings:
     for warning in loaded.warnings:
         logs.event(logging.WARNING, warning)
     if os.geteuid() == 0 and _kept.settings is None:
-        logs.event(logging.WARNING, "Running as root: use a user of its own, as the systemd unit does")
+        logs.event(logging.WARNING, "Running as root: better start it as a user of its own")
     return settings
 
 

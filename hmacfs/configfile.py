@@ -1,19 +1,19 @@
 """One TOML file and the environment to Settings, with every problem reported at once.
 
 Keys match regardless of case and underscores, and table headers are ignored, so that files of prosody-filer and of the
-Go server load as they are. ``toml`` is used behind ``parse_toml`` only; tomllib would accept the same files.
+Go server load as they are.
 """
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import toml
-
 from hmacfs.errors import ConfigError
+from hmacfs.kinds import BOOLEAN
 from hmacfs.settings import Key, Settings, contradictions, keys
 from hmacfs.units import Address
 
@@ -54,6 +54,8 @@ class Loaded:
     sources: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    """Keys whose value could not be read: what their defaults contradict is of no interest."""
 
 
 def normal(name: str) -> str:
@@ -61,22 +63,18 @@ def normal(name: str) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The only place that knows the TOML library.
+    """The only place that reads TOML.
+
+    The standard library's reader, because toml 0.10 misreads some valid files without a word: it drops a key whose
+    multi-line text holds quotation marks, and takes a file that ends within an array for a good one.
 
     Raises:
-        ValueError: with the place of the fault and nothing of the library's message, which may quote a secret.
+        ValueError: with the place of the fault and nothing that could be a secret.
     """
     try:
-        # toml 0.10 takes some broken files, such as one that ends within an array, for good ones: tomllib judges first.
-        tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(str(error)) from None
-    try:
-        return toml.loads(text)
-    except toml.TomlDecodeError as error:
-        raise ValueError(f"line {error.lineno}, column {error.colno}") from None
-    except (IndexError, TypeError, KeyError, AttributeError):  # toml 0.10 leaks these on some broken input
-        raise ValueError("a value or a table header is broken") from None
 
 
 def read(path: str) -> dict[str, Any]:
@@ -130,7 +128,8 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     if bind_ip and not values["listen_port"].host and not values["listen_port"].path:
         values["listen_port"] = Address(bind_ip, values["listen_port"].port)
     loaded.settings = replace(Settings(), **_absolute(values, os.path.dirname(loaded.path)))
-    loaded.errors.extend(contradictions(loaded.settings, loaded.sources))
+    found = contradictions(loaded.settings, loaded.sources)
+    loaded.errors.extend(problem for problem in found if not any(name in problem for name in loaded.broken))
     return loaded
 
 
@@ -168,7 +167,7 @@ def _unknown(name: str, source: str) -> str:
         return "bind_ip belongs to the Go server: it is taken as the host of ListenPort. Write it there."
     shown = ENVIRONMENT_PREFIX + name if source == "environment" else name
     by_normal = {normal(key.name): key.name for key in keys()}
-    near = difflib.get_close_matches(normal(name), by_normal, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(normal(name), by_normal, n=1, cutoff=0.7)
     hint = f" Did you mean {by_normal[near[0]]}?" if near else ""
     return f"{shown} is not a key of this server.{hint}"
 
@@ -176,18 +175,30 @@ def _unknown(name: str, source: str) -> str:
 def _values(raw: Mapping[str, Any], loaded: Loaded) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key in keys():
-        value = raw.get(key.name, key.default)
+        value = _as_meant(key, raw)
         if key.kind.blank_is_default and value == "":
             value = key.default
         try:
+            if key.kind is BOOLEAN and not isinstance(value, bool) and loaded.sources.get(key.name) == "file":
+                raise ValueError
             values[key.attribute] = key.kind.parse(value)
         except (ValueError, KeyError):
+            loaded.broken.add(key.name)
             shown = "(hidden)" if key.secret else repr(value)
             loaded.errors.append(f"{key.name} = {shown} is not usable: it takes {key.kind.form}.")
             values[key.attribute] = key.kind.parse(key.default)
         if key.name in raw and not key.works:
             loaded.warnings.append(f"{key.name} has no effect in this version.")
     return values
+
+
+def _as_meant(key: Key, raw: Mapping[str, Any]) -> Any:
+    """The value as it was given; with UnixSocket = true a ListenPort without a port is a path, however it looks."""
+    value = raw.get(key.name, key.default)
+    is_socket = key.name == "ListenPort" and str(raw.get("UnixSocket")).lower() in ("true", "1", "yes", "on")
+    if is_socket and isinstance(value, str) and value and not re.fullmatch(r"(.*:)?\d+", value):
+        return f"unix:{value.removeprefix('unix:')}"
+    return value
 
 
 def _absolute(values: Mapping[str, Any], folder: str) -> dict[str, Any]:

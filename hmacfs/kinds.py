@@ -109,6 +109,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _origins(value: Any) -> tuple[str, ...]:
+    origins = _texts(value)
+    if not all(re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+", origin) for origin in origins):
+        raise ValueError
+    return origins
+
+
 def _positive(seconds: int) -> int:
     if seconds <= 0:
         raise ValueError
@@ -145,6 +152,9 @@ SIZE = size()
 MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
 ADDRESS = Kind(ADDRESS_FORM, _address)
 ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: None if v == "" else _address(v))
+
+
+ORIGINS = Kind('a list of web origins like "https://chat.example.org", or ["*"]', _origins)
 TEXTS = Kind("a list of texts", _texts)
 NETWORKS = Kind('a list of addresses, networks and "unix:"', _networks)
 PREFIX = Kind('URL path segments like "upload", of letters, digits and . _ ~ -', _prefix)

@@ -20,6 +20,7 @@ from hmacfs.kinds import (
     MODE,
     NETWORKS,
     OFFLOAD,
+    ORIGINS,
     PATH,
     PREFIX,
     RATE,
@@ -83,7 +84,7 @@ class Settings:
         "who may tell us the client's address in X-Forwarded-For",
     )
     cors_origins: tuple[str, ...] = row(
-        "CORSOrigins", ["*"], TEXTS, "web origins that may use this server from a browser"
+        "CORSOrigins", ["*"], ORIGINS, "web origins that may use this server from a browser"
     )
     metrics_enabled: bool = later("MetricsEnabled", True, BOOLEAN, "serve metrics on the operations listener")
     metrics_port: Address | None = later("MetricsPort", "127.0.0.1:9090", ADDRESS_OR_NONE, "the operations listener")
@@ -255,6 +256,10 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         )
     if settings.max_bytes_per_second and settings.min_bytes_per_second > settings.max_bytes_per_second:
         problems.append("MinBytesPerSecond is above MaxBytesPerSecond: every upload would be cut. Lower it.")
+    if settings.file_mode & 0o600 != 0o600 or settings.dir_mode & 0o700 != 0o700:
+        problems.append("FileMode and DirMode must let the owner, this server, read and write: like 0640 and 0750.")
+    if settings.direct_downloads.partition(":")[2].strip("/") == settings.upload_sub_dir and settings.direct_downloads:
+        problems.append("DirectDownloads names the prefix of the slots: choose another one, such as /stored/.")
     if "*" in settings.cors_origins and len(settings.cors_origins) > 1:
         problems.append(
             'CORSOrigins names "*" beside other origins: "*" allows every one already, so keep one or the other.'

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(\d{1,12})([smhdw])", re.IGNORECASE)
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_DURATION = re.compile(r"(\d{1,12})([smhdwy])", re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])i?)?b?(?:/s|ps)?", re.IGNORECASE)
 _SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -36,16 +36,6 @@ def parse_size(text: str) -> int:
     if not match:
         raise ValueError(SIZE_FORM)
     return int(Fraction(match.group(1)) * 1024 ** _SIZE_POWERS[(match.group(2) or "").lower()])
-
-
-def format_size(count: int) -> str:
-    """The shortest exact-looking form, for people: 1536 is "1.5 KiB"."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"
 
 
 def parse_mode(text: str) -> int:

@@ -94,7 +94,13 @@ def test_nothing_below_imports_the_top() -> None:
 
 
 def test_only_its_folder_knows_a_framework() -> None:
-    homes = {"flask": {"web", "app"}, "werkzeug": {"web", "app"}, "gunicorn": {"server"}, "toml": {"configfile"}}
+    homes = {
+        "flask": {"web", "app"},
+        "werkzeug": {"web", "app"},
+        "gunicorn": {"server"},
+        "toml": {"cli"},
+        "tomllib": {"configfile"},
+    }
 
     for path in modules():
         for name in imports(path):

@@ -500,3 +500,61 @@ def test_a_folder_has_a_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
 
     assert "the path of a folder" in configfile.load(str(path), {}).errors[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Secret = '''corr'ect#horse-battery'''", "corr'ect#horse-battery"),
+        ('Secret = "\\"\\"a ]-and-some-more"', '""a ]-and-some-more'),
+    ],
+)
+def test_a_text_is_read_as_toml_says_whatever_quotation_marks_it_holds(tmp_path: Path, text: str, secret: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+
+    assert configfile.load(str(path), {}).settings.secret == secret
+
+
+def test_a_word_for_true_is_for_the_environment_only(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('UnixSocket = "yes"\nListenPort = "x"\n')
+
+    assert "UnixSocket" in configfile.load(str(path), {}).errors[0]
+    path.write_text("")
+    assert configfile.load(str(path), {"HMACFS_ALLOWWEAKSECRET": "yes"}).settings.allow_weak_secret
+
+
+def test_a_socket_needs_no_slash_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('UnixSocket = true\nListenPort = "x.sock"\n')
+
+    loaded = configfile.load(str(path), {})
+
+    assert loaded.errors == []
+    assert loaded.settings.listen_port.path == str(tmp_path / "x.sock")
+
+
+def test_a_broken_value_is_told_once_and_not_by_what_its_default_contradicts(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("UnixSocket = true\nListenPort = 70000\n")
+
+    assert len(configfile.load(str(path), {}).errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('CORSOrigins = ["https://a/"]', "web origins"),
+        ('FileMode = "0040"', "FileMode"),
+        ('DirectDownloads = "X-Accel-Redirect:/upload/"', "DirectDownloads"),
+        ("MinBytesPerSecond = 2000\nMaxBytesPerSecond = 1000", "MinBytesPerSecond"),
+        ("ReadTimeout = 0", "ReadTimeout"),
+    ],
+)
+def test_a_value_that_cannot_take_effect_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+
+    (problem,) = configfile.load(str(path), {}).errors
+    assert expected in problem

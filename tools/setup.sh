@@ -76,6 +76,6 @@ if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".
     say "hmacfs: the packages could not be installed; see above. Is there a way to a package index?"
     exit 1
 fi
-touch "$venv/.ready-run"
+pwd >"$venv/.ready-run"
 [ "$purpose" = test ] && touch "$venv/.ready-test"
 exit 0

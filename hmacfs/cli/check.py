@@ -6,6 +6,7 @@ import click
 
 from hmacfs import rehearsal
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
+from hmacfs.server import listeners
 from hmacfs.settings import Settings
 
 
@@ -20,6 +21,7 @@ def check(config_path: str | None) -> None:
     loaded = load(config_path)
     problems = [f"{loaded.path}: {problem}" for problem in (*loaded.errors, *loaded.warnings)]
     if not problems:
+        listeners.check(loaded.settings)
         problems = _unwritable(loaded.settings) or rehearsal.problems(loaded.path)
     if problems:
         fail(*problems, status=USAGE_ERROR)

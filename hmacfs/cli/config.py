@@ -1,9 +1,9 @@
 """hmacfs config: the effective configuration and where each value came from."""
 
-import json
 from typing import Any
 
 import click
+import toml
 
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
 from hmacfs.kinds import MODE
@@ -35,5 +35,9 @@ def _shown(key: Key, value: Any) -> str:
     if key.kind is MODE:
         return f'"{value:04o}"'
     if value is None:
-        return json.dumps(key.default)
-    return json.dumps(str(value) if isinstance(value, Address) else value, ensure_ascii=False)
+        return _toml(key.default)
+    return _toml(str(value) if isinstance(value, Address) else list(value) if isinstance(value, tuple) else value)
+
+
+def _toml(value: Any) -> str:
+    return toml.dumps({"x": value}).removeprefix("x = ").rstrip("\n")

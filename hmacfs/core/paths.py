@@ -15,6 +15,7 @@ MAX_SEGMENT_BYTES = 255
 """NAME_MAX of every common Linux filesystem."""
 MAX_SEGMENTS = 8
 
+_LIKE_A_MAC = re.compile(r"[0-9a-fA-F]{64}")
 _PLAIN = re.compile(r"[!#-$&-\[\]-~]*")
 """Printable ASCII but for space, percent, quotation mark and backslash."""
 
@@ -89,9 +90,10 @@ def url_path(raw: bytes, prefix: str) -> str:
 def shown(raw: bytes) -> str:
     """A path for logs: readable Unicode stays, anything that could forge or split a line is percent-encoded.
 
-    Not printable, space, percent, quotation mark and backslash are encoded; so the form is unambiguous.
+    Not printable, space, percent, quotation mark and backslash are encoded. Sixty-four hexadecimal digits in a row are
+    not shown: a proxy that encodes "?" brings the MAC in the path.
     """
-    text = raw.decode("utf-8", "surrogateescape")
+    text = _LIKE_A_MAC.sub("[64-hex-digits]", raw.decode("utf-8", "surrogateescape"))
     if _PLAIN.fullmatch(text):
         return text
     return "".join(

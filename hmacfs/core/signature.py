@@ -13,6 +13,7 @@ from enum import Enum
 DEFAULT_TYPE = "application/octet-stream"
 """What Prosody signs, and the reference receivers substitute, when no type was declared."""
 
+_QUERY_IN_PATH = re.compile(rb"[?&](v|v2|token)=")
 _HEX_MAC = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -117,6 +118,8 @@ def hints(
         by_extension: content types that the extension suggests.
         sent_type: whether the request had a Content-Type header.
     """
+    if claim is None and _QUERY_IN_PATH.search(path):
+        return ["the query arrived inside the path: the client or a proxy encodes the question mark"]
     if claim is None or not _HEX_MAC.fullmatch(claim.mac):
         return []
     found = []

@@ -57,6 +57,7 @@ def gunicorn_settings(
         "control_socket_disable": True,
         "http_parser": "python",
         "umask": 0o007,
+        "permit_unconventional_http_method": True,  # an odd method is our 405, not a malformed head
         "limit_request_line": 8190,  # signed URLs with long names in percent-encoded UTF-8
         "limit_request_fields": 64,
         "limit_request_field_size": 8190,
@@ -83,6 +84,11 @@ def _limits(settings: Settings) -> WorkerLimits:
         drain=settings.graceful_shutdown_timeout,
         least_read=settings.buffer_size,
         memory=settings.max_memory_mb * 1024 * 1024,
+        error_headers=(
+            ("Access-Control-Allow-Origin: *", "Access-Control-Expose-Headers: X-Error-Code")
+            if settings.cors_origins == ("*",)
+            else ("Vary: Origin",)
+        ),
     )
 
 

@@ -144,6 +144,10 @@ class Connection:
     def _serve_one(self) -> bool:
         """Read a head and answer it; whether the connection may carry another request."""
         request = next(self._parser)
+        if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
+            raise errors.InvalidHeader("HOST")  # RFC 9112 section 3.2
+        if "#" in request.uri:
+            raise errors.InvalidRequestLine("fragment")  # RFC 9112 section 3.2.1: a target has none
         self.deadline = float("inf")
         body = self._body = self._body_of(request)
         request.body = body
@@ -272,12 +276,17 @@ class Connection:
         status, reason = _face(error)
         self.worker.log.info("Malformed request head: %s", type(error).__name__)
         text = f"{reason}\n".encode()
-        head = (
-            f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"X-Error-Code: bad-head\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: {len(text)}\r\n\r\n"
+        lines = (
+            f"HTTP/1.1 {status} {reason}",
+            "Connection: close",
+            "Content-Type: text/plain; charset=utf-8",
+            "X-Error-Code: bad-head",
+            *self.worker.limits.error_headers,
+            f"Content-Length: {len(text)}",
+            "\r\n",
         )
         try:
-            self.sock.sendall(head.encode() + text)
+            self.sock.sendall("\r\n".join(lines).encode() + text)
             self.sock.shutdown(socket.SHUT_WR)
             self._discard(time.monotonic() + 1.0)
         except OSError:

@@ -41,6 +41,23 @@ def bind(settings: Settings) -> list[socket.socket]:
         raise ConfigError([f"ListenPort: {address.host} cannot be the name of a host."]) from error
 
 
+def check(settings: Settings) -> None:
+    """Raises ConfigError for what ``bind`` would refuse whoever listens now: an unknown host, address or group."""
+    address = settings.listen_port
+    try:
+        if settings.unix_socket_group:
+            _group(settings.unix_socket_group)
+        if address.path and not os.path.isdir(os.path.dirname(address.path)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if address.host:
+            for sock in _tcp(Address(address.host, 0)):
+                sock.close()
+    except OSError as error:
+        raise ConfigError([_explained("ListenPort", address, error)]) from error
+    except UnicodeError as error:
+        raise ConfigError([f"ListenPort: {address.host} cannot be the name of a host."]) from error
+
+
 def _tcp(address: Address) -> list[socket.socket]:
     if not address.host:
         return [_every_interface(address.port)]
@@ -135,11 +152,14 @@ def _remove_stale(path: str) -> None:
 
 
 def _explained(key: str, address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE and address.path:
+        return f"{key}: {address} is in use by another program. Stop it, or choose another path."
     if error.errno == errno.EADDRINUSE:
         other = ' Stop the other program, or choose another address, for example ListenPort = ":8081".'
         return f"{key}: {address} is in use by another program.{other}"
     if error.errno == errno.EACCES:
         return f"{key}: this user may not listen on {address}. Choose a port above 1023 or a folder it may write."
     if isinstance(error, socket.gaierror):
-        return f"{key}: the host of {address} is not known ({error.strerror})."
-    return f"{key}: cannot listen on {address} ({error.strerror or error})."
+        return f"{key}: the host of {address} is not known ({error.strerror}). Write an address of this machine."
+    advice = "Make its folder, or choose another path." if address.path else "Write an address of this machine."
+    return f"{key}: cannot listen on {address} ({error.strerror or error}). {advice}"

@@ -57,6 +57,7 @@ class WorkerLimits:
     head_timeout, keepalive, write_timeout, drain: seconds.
     least_read: bytes, BufferSize.
     memory: bytes of all workers, 0 for no limit.
+    error_headers: of answers to heads that cannot be understood, which the application never sees.
     """
 
     head_timeout: float = 10.0
@@ -65,6 +66,7 @@ class WorkerLimits:
     drain: float = 30.0
     least_read: int = 65536
     memory: int = 0
+    error_headers: tuple[str, ...] = ()
 
 
 class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed

@@ -44,26 +44,3 @@ class Observer:
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Something unforeseen happened, or the storage failed."""
-
-
-class Observers(Observer):
-    """Tells several observers, in order."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def answered(self, exchange: Exchange) -> None:
-        for observer in self._observers:
-            observer.answered(exchange)
-
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
-        for observer in self._observers:
-            observer.upload_completed(name, size, seconds)
-
-    def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
-        for observer in self._observers:
-            observer.signature_refused(exchange, reason, size, content_type)
-
-    def failed(self, exchange: Exchange, error: BaseException) -> None:
-        for observer in self._observers:
-            observer.failed(exchange, error)

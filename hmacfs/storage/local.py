@@ -62,7 +62,7 @@ def _explained(error: OSError, store_dir: str) -> str:
         return f"{where} is not a directory. Choose another StoreDir."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"there is no space left for {where}."
-    return f"{where}: {error.strerror}."
+    return f"{where} cannot be used: {error.strerror}. Choose another StoreDir."
 
 
 def _prove_links(area: str) -> None:

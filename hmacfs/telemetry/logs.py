@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from hmacfs.core import paths
-from hmacfs.errors import ConfigError
+from hmacfs.errors import ConfigError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
 
 LOGGER = logging.getLogger("hmacfs")
@@ -150,6 +150,12 @@ class LogObserver(Observer):
         event(logging.WARNING, "Signature refused", **fields, client=exchange.client or "-")
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
+        if isinstance(error, StorageFailed):
+            place = f"{paths.shown(exchange.method.encode())} {exchange.path}"
+            is_denied = "EACCES" in error.detail
+            advice = "this user may not use it: change its owner" if is_denied else "look after the disk"
+            event(logging.ERROR, f"Storage failed in {place}", detail=error.detail, advice=advice)
+            return
         message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
         LOGGER.error(message, exc_info=error)
 

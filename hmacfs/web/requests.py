@@ -18,7 +18,7 @@ Environ = dict[str, Any]
 
 _SIGNING = frozenset(protocol.value for protocol in signature.Protocol)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
-_MAX_LENGTH_DIGITS = 18
+_MAX_LENGTH_DIGITS = 30
 
 
 def url_path(environ: Environ) -> bytes:

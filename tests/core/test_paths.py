@@ -194,3 +194,11 @@ def test_a_shown_path_never_forges_or_splits_a_log_line(raw: bytes) -> None:
 
 def test_a_shown_path_keeps_readable_unicode() -> None:
     assert str(paths.parse("a/Grüße aus Köln.jpg".encode())) == "a/Grüße%20aus%20Köln.jpg"
+
+
+@pytest.mark.parametrize("raw", [b"leak?v2=" + b"0a" * 32, b"leak&v=" + b"F9" * 32, b"a/" + b"7" * 64 + b"/b"])
+def test_what_looks_like_a_mac_is_never_shown(raw: bytes) -> None:
+    shown = paths.shown(raw)
+
+    assert raw.decode()[-40:-4] not in shown
+    assert "[64-hex-digits]" in shown

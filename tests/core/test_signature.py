@@ -346,3 +346,7 @@ def test_no_hint_holds_a_mac_or_a_key() -> None:
         said = hints(Claim(Protocol.V2, digits), b"a/b")
         assert digits not in said
         assert KEY.decode() not in said
+
+
+def test_a_hint_tells_of_a_query_that_came_inside_the_path() -> None:
+    assert "inside the path" in hints(None, b"a/b?v2=" + b"0" * 64)

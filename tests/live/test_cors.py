@@ -1,10 +1,11 @@
 """Cross-origin access: web clients read every answer, refusals too."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.http import get, put, request
+from tests.support.http import Connection, get, put, request
 from tests.support.server import Server, tree
 
 ORIGIN = ("Origin", "https://chat.example.org")
@@ -106,3 +107,13 @@ def test_without_an_origin_the_answer_varies_where_origins_are_listed(choosy: Se
 
     assert answer.get("Access-Control-Allow-Origin") is None
     assert "origin" in names(answer["Vary"])
+
+
+def test_an_answer_to_a_broken_head_follows_the_origins_too(tmp_path: Path) -> None:
+    with Server(tmp_path, CORSOrigins=["https://a.example"]) as server, Connection(server.address) as connection:
+        connection.send(b"GET /x y HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\n\r\n")
+        answer = connection.read_answer()
+
+    assert answer.status == 400
+    assert answer.get("Access-Control-Allow-Origin") is None
+    assert answer["Vary"] == "Origin"

@@ -383,3 +383,18 @@ def test_a_refused_upload_can_be_repeated_on_the_same_connection(server: Server)
             return
         connection.send(put_head(server, "again/x", 5) + b"hello")
         assert connection.read_answer().status == 201
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /upload/a/b HTTP/1.1\r\n\r\n", 400),
+        (b"GET /upload/a/b#part HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"get /upload/a/b HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    ],
+)
+def test_a_head_is_judged_by_rfc_9112(server: Server, head: bytes, status: int) -> None:
+    with Connection(server.address) as connection:
+        connection.send(head)
+
+        assert connection.read_answer().status == status

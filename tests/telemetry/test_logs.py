@@ -331,11 +331,25 @@ def test_a_completed_upload_is_one_line(file: Path) -> None:
     assert lines(file)[0].partition("] ")[2] == "Upload completed: a/b%20c in 1.3s size=5"
 
 
-def test_a_failure_is_told_with_its_trace(file: Path) -> None:
+@pytest.mark.parametrize(
+    ("detail", "advice"), [("EACCES: Permission denied", "change its owner"), ("EIO: Input/output error", "the disk")]
+)
+def test_a_failure_of_the_storage_is_one_line_with_advice(file: Path, detail: str, advice: str) -> None:
+    logs.configure("info", str(file))
+
+    LogObserver().failed(exchange(), StorageFailed(detail))
+
+    (line,) = lines(file)
+    assert line.startswith("ERROR[")
+    assert detail in line
+    assert advice in line
+
+
+def test_an_unforeseen_failure_is_told_with_its_trace(file: Path) -> None:
     logs.configure("info", str(file))
     try:
-        raise StorageFailed("EIO: Input/output error")
-    except StorageFailed as error:
+        raise RuntimeError("EIO: Input/output error")
+    except RuntimeError as error:
         LogObserver().failed(exchange(), error)
 
     assert lines(file)[0].startswith("ERROR[")
