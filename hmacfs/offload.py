@@ -6,6 +6,7 @@ other WSGI servers) a job is a plain call.
 """
 
 import _queue
+import errno
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class ThreadPool:
         self._bell.start(self._resume_finished)
         self._idle = 0
         self._room = threads
+        self._threads = 0
 
     def run(self, job: Callable[..., T], *args: Any) -> T:
         """The result of ``job(*args)``.
@@ -68,8 +70,7 @@ class ThreadPool:
         """
         entry = _Job(job, args, self._current().switch)
         if self._room and self._idle <= 0:
-            self._room -= 1
-            self._start_thread(self._work, ())
+            self._add_thread()
         else:
             self._idle -= 1
         self._jobs.put(entry)
@@ -85,6 +86,22 @@ class ThreadPool:
         if entry.error is not None:
             raise entry.error
         return entry.result  # type: ignore[no-any-return]
+
+    def _add_thread(self) -> None:
+        """One more thread for the job that comes; without one the job waits for those that there are.
+
+        Raises:
+            OSError: EAGAIN, there is no thread at all (TasksMax, ulimit -u).
+        """
+        try:
+            self._start_thread(self._work, ())
+        except RuntimeError as error:
+            if not self._threads:
+                raise OSError(errno.EAGAIN, "no thread can be started") from error
+            self._idle -= 1
+        else:
+            self._room -= 1
+            self._threads += 1
 
     def _work(self) -> None:
         while True:

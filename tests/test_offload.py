@@ -250,3 +250,29 @@ for _ in range(20):
     assert greenlet.dead
 assert [g.get(timeout=20) for g in [gevent.spawn(pool.run, int, str(n)) for n in range(50)]] == list(range(50))
 """)
+
+
+def test_a_pool_that_cannot_start_a_thread_says_so_and_recovers() -> None:
+    in_gevent("""
+import errno
+pool = ThreadPool(2)
+start, broken = pool._start_thread, [True]
+
+def start_or_fail(*args):
+    if broken[0]:
+        raise RuntimeError("can't start new thread")
+    return start(*args)
+
+pool._start_thread = start_or_fail
+for _ in range(5):
+    try:
+        pool.run(int, "7")
+    except OSError as error:
+        assert error.errno == errno.EAGAIN
+    else:
+        raise AssertionError("a job ran on no thread")
+broken[0] = False
+assert pool.run(int, "7") == 7
+broken[0] = True
+assert [g.get(timeout=10) for g in [gevent.spawn(pool.run, int, "8") for _ in range(4)]] == [8] * 4
+""")

@@ -21,6 +21,9 @@ PAUSE_SECONDS = 0.05
 """How long ``fill`` waits for more, in all, with a buffer in its hands. A fast sender fills it in many small arrivals,
 and one write of a full buffer is cheaper than twenty; a slow one must not hold it."""
 
+LOOK_SECONDS = 1.0
+"""How often a silent body is looked at."""
+
 
 class TransferBody:
     """The body of a request with a Content-Length.
@@ -84,12 +87,21 @@ class TransferBody:
 
     def wait(self, seconds: float) -> bool:
         """Until more has arrived or the connection is over; False when neither happened in time."""
-        # The kernel says nothing of fewer bytes than the mark, which a slow sender may well have sent.
-        return self._arrives(seconds) or self._has_some()
+        while seconds > 0 and not self._is_ended:
+            # The kernel says nothing of fewer bytes than the mark, which a slow sender may well have sent: look now and
+            # then. So does a stopping server notice that the body is to be ended.
+            if self._arrives(min(seconds, LOOK_SECONDS)) or self._has_some():
+                return True
+            seconds -= LOOK_SECONDS
+        return self._is_ended
 
     def end(self) -> None:
-        """Whoever reads this body finds it over, as if the client had gone."""
-        self._is_ended = self.failed = True
+        """Whoever reads this body finds it over within a second, as if the client had gone; the answer can be sent."""
+        self._is_ended = True
+
+    @property
+    def is_ended(self) -> bool:
+        return self._is_ended
 
     def _has_some(self) -> bool:
         """Whether any bytes have arrived."""
@@ -182,6 +194,10 @@ class ChunkedBody:
     def end(self) -> None:
         """Whoever reads on finds the connection over."""
         self.failed = True
+
+    @property
+    def is_ended(self) -> bool:
+        return self.failed
 
     def skip_ahead(self) -> None:
         """Nothing is left."""

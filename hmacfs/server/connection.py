@@ -138,8 +138,7 @@ class Connection:
     def end(self) -> None:
         """End what is running in order: a body that is being read is over, and its refusal can still be sent."""
         if self._body is not None:
-            self._body.end()  # what arrives after SHUT_RD is still delivered, so a fast sender would not notice
-        self.cut(socket.SHUT_RD)
+            self._body.end()
 
     def _serve_one(self) -> bool:
         """Read a head and answer it; whether the connection may carry another request."""
@@ -148,20 +147,31 @@ class Connection:
             raise errors.InvalidHeader("HOST")  # RFC 9112 section 3.2
         if "#" in request.uri:
             raise errors.InvalidRequestLine("fragment")  # RFC 9112 section 3.2.1: a target has none
+        self.is_idle = False  # the head may have been here already, together with the request before
         self.deadline = float("inf")
         body = self._body = self._body_of(request)
         request.body = body
         keep = self._answer(request, body)
         if not body.is_at_hand:
-            self._linger(body)
+            if not body.failed:
+                body.release()
+                self._linger()
             return False
         body.skip_ahead()
         body.release()
         if not keep or not self.worker.alive:
             return False
-        self.is_idle = True
-        self.deadline = time.monotonic() + self.worker.limits.keepalive
+        self._rest()
         return True
+
+    def _rest(self) -> None:
+        """Wait for the next request, or for the rest of its head where that has begun already."""
+        begun = self._parser.unreader.take_buffered()
+        if begun:
+            self._parser.unreader.unread(begun)
+        limits = self.worker.limits
+        self.is_idle = not begun
+        self.deadline = time.monotonic() + (limits.head_timeout if begun else limits.keepalive)
 
     def _body_of(self, request: Any) -> TransferBody | ChunkedBody:
         expects, request._expected_100_continue = request._expected_100_continue, False
@@ -192,7 +202,7 @@ class Connection:
             self.sock.settimeout(None)
             if hasattr(chunks, "close"):
                 chunks.close()
-        return not response.should_close() and not body.failed
+        return not (response.should_close() or body.failed or body.is_ended)
 
     def _environ(self, request: Any, body: TransferBody | ChunkedBody) -> dict[str, Any]:
         """The WSGI environ, as gunicorn makes it but for what only its other features need."""
@@ -244,14 +254,14 @@ class Connection:
             self.sock, response.take_head(), fd, first, count, worker.pool, worker.limits.write_timeout, chunks.progress
         )
 
-    def _linger(self, body: TransferBody | ChunkedBody) -> None:
+    def _linger(self) -> None:
         """Let a refused client read its answer: closing with unread bytes would reset the connection, and a proxy
         would answer 502. Bounded in time, in silence and in number."""
-        if body.failed or self.worker.lingering >= MAX_LINGERING:
+        if self.worker.lingering >= MAX_LINGERING:
             return
         self.worker.lingering += 1
+        self.deadline = float("inf")
         try:
-            body.release()
             self.sock.shutdown(socket.SHUT_WR)
             self._discard(time.monotonic() + LINGER_SECONDS)
         except OSError:
@@ -261,7 +271,7 @@ class Connection:
 
     def _discard(self, deadline: float) -> None:
         is_tcp = self.sock.family != socket.AF_UNIX
-        while (left := deadline - time.monotonic()) > 0 and self.worker.alive:
+        while (left := deadline - time.monotonic()) > 0:
             self.sock.settimeout(min(LINGER_IDLE_SECONDS, left))
             if is_tcp:
                 data = self.sock.recv_into(_SCRATCH, len(_SCRATCH), socket.MSG_TRUNC)
@@ -287,7 +297,6 @@ class Connection:
         )
         try:
             self.sock.sendall("\r\n".join(lines).encode() + text)
-            self.sock.shutdown(socket.SHUT_WR)
-            self._discard(time.monotonic() + 1.0)
         except OSError:
-            pass
+            return  # nobody is there to read it
+        self._linger()

@@ -56,7 +56,7 @@ class TransferResponse(Response):  # type: ignore[misc]  # gunicorn is not typed
     def default_headers(self) -> list[str]:
         connection = "close" if self.should_close() else "keep-alive"
         headers = [
-            f"HTTP/1.{self.req.version[1]} {self.status}\r\n",
+            f"HTTP/1.{min(1, self.req.version[1])} {self.status}\r\n",
             f"Date: {_Date.now()}\r\n",
             f"Connection: {connection}\r\n",
         ]

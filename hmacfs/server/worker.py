@@ -24,16 +24,18 @@ from hmacfs.server.connection import Connection, PlainConfig
 
 SEND_THREADS = 8
 _TICK_SECONDS = 0.25
-_LAST_WORDS_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 3.0
 """Between cutting off the last transfers and leaving: time for their ``finally`` and their last line of log."""
 _LEAST_AGE_SECONDS = 30.0
 """A worker over the memory limit is replaced only after this age, or replacing would never end."""
 
 TOUCHED = {
     "gunicorn.workers.ggevent:GeventWorker": ("handle_exit", "init_process", "init_signals", "notify", "run"),
-    "gunicorn.workers.base:Worker": ("load_wsgi",),
-    "gunicorn.http.message:Message": ("_expected_100_continue", "body", "should_close"),
-    "gunicorn.http.message:Request": ("set_body_reader",),
+    "gunicorn.workers.base:Worker": ("alive", "cfg", "load_wsgi", "log", "pid", "sockets"),
+    "gunicorn.http": ("get_parser",),
+    "gunicorn.http.errors:InvalidHeader": ("hdr", "req"),
+    "gunicorn.http.message:Message": ("_expected_100_continue", "body", "headers", "should_close", "version"),
+    "gunicorn.http.message:Request": ("method", "path", "query", "set_body_reader", "uri"),
     "gunicorn.http.body:LengthReader": ("length",),
     "gunicorn.http.body:Body": ("reader", "failed"),
     "gunicorn.http.body:ChunkedReader": ("read",),
@@ -83,8 +85,11 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.pool: Any = None
         self.plain_cfg: Any = None
         self._born = time.monotonic()
+        self._statm = -1
 
     def init_process(self) -> None:
+        # Opened once: when descriptors have run out the clock must go on.
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         if self.board is not None:
             self.board.bind(self.slot)
         super().init_process()
@@ -118,7 +123,9 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
 
     def _listen(self, sock: Any) -> StreamServer:
         sock.setblocking(1)
-        pool = Pool(self.worker_connections)
+        # Half of the descriptors are for connections, so that there are some for the files of their transfers.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // len(self.sockets)
+        pool = Pool(max(1, min(self.worker_connections, descriptors)))
         server = StreamServer(sock, handle=partial(self.handle, sock.getsockname()), spawn=pool)
         if self.cfg.workers > 1:
             server.max_accept = 1  # else one worker takes all connections of a burst
@@ -130,9 +137,8 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         now = time.monotonic()
         self._cut_late(now)
         if self.board is not None:
-            self.board.set_memory(_resident_bytes())
-            limit = self.limits.memory
-            if limit and self.board.memory() > limit and self.board.is_largest() and self._is_grown_up(now):
+            self.board.set_memory(self._resident_bytes())
+            if self._is_too_large(now):
                 self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
                 self.alive = False
 
@@ -140,8 +146,16 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         for connection in [each for each in self.connections if each.deadline < now]:
             connection.cut()
 
-    def _is_grown_up(self, now: float) -> bool:
-        return now - self._born > _LEAST_AGE_SECONDS
+    def _is_too_large(self, now: float) -> bool:
+        """Whether this worker should make room. The only one waits until nothing runs: nobody would serve meanwhile."""
+        limit = self.limits.memory
+        if not limit or self.board.memory() <= limit or not self.board.is_largest():
+            return False
+        is_busy = self.cfg.workers == 1 and any(not connection.is_idle for connection in self.connections)
+        return now - self._born > _LEAST_AGE_SECONDS and not is_busy
+
+    def _resident_bytes(self) -> int:
+        return int(os.pread(self._statm, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def _drain(self, pools: list[Pool]) -> None:
         """Let what runs finish; at the limit end it in order; leave in time either way."""
@@ -167,7 +181,7 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
             connection.end()
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         while self.connections and time.monotonic() < deadline:
-            if time.monotonic() > deadline - _LAST_WORDS_SECONDS / 2:
+            if time.monotonic() > deadline - _LAST_WORDS_SECONDS / 3:
                 for connection in list(self.connections):
                     connection.cut()
             self.notify()
@@ -188,8 +202,3 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

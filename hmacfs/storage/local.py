@@ -128,7 +128,8 @@ class LocalStorage:
         )
 
     def check_vacant(self, path: SlotPath) -> None:
-        self._short.run(self._check_vacant, path)
+        with os_errors_translated():
+            self._short.run(self._check_vacant, path)
 
     def stage(self, path: SlotPath) -> "LocalStaged":
         with os_errors_translated():

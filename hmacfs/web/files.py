@@ -119,7 +119,12 @@ class Files:
         offload = self._site.offload
         threshold = offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
         download = self._site.downloads.open(requests.download(environ, path, threshold))
-        return responses.downloaded(download, path, offload, exchange)
+        try:
+            return responses.downloaded(download, path, offload, exchange)
+        except BaseException:
+            if download.transfer is not None:
+                download.transfer.close()
+            raise
 
     def _put(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
         upload = requests.upload(environ, path, clientaddr.counted(exchange.client))

@@ -90,7 +90,8 @@ def _download_headers(download: Download) -> Headers:
 
 @lru_cache(maxsize=1024)
 def _http_date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
+    # A file may carry a time that no HTTP date can say, such as the year 10000.
+    return formatdate(min(max(seconds, 0), 253402300799), usegmt=True)
 
 
 def no_content(methods: str) -> Reply:

@@ -1,5 +1,9 @@
 """Where one mechanism meets another: low marks and time limits, small answers and slow readers, bursts and memory."""
 
+import os
+import shutil
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -104,3 +108,92 @@ def test_the_tag_that_nginx_gave_holds_as_a_precondition(tmp_path: Path) -> None
         put(n, "tag/file", bytes(MIB))
         etag = get(n, "tag/file")["ETag"]
         assert get(n, "tag/file", [("If-Match", etag)]).status == 200
+
+
+def test_a_pipelined_upload_outlives_a_stop(tmp_path: Path) -> None:
+    size = 2 * MIB
+    with Server(tmp_path, GracefulShutdownTimeout=20) as server, Connection(server.address) as connection:
+        get_head = head_of("GET", url_of(server, "no/file"), KEEP)
+        connection.send(get_head + put_head(server, "piped/file", size) + bytes(MIB))
+        assert connection.read_answer().status == 404
+        until(server.open_store_files, "the body is being collected")
+
+        server.signal(signal.SIGTERM)
+        until(lambda: refused(server), "the listener is closed")
+        connection.send(bytes(MIB))
+
+        assert connection.read_answer().status == 201
+
+
+def refused(server: Server) -> bool:
+    try:
+        Connection(server.address).sock.close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        return False
+    return False
+
+
+def test_half_a_head_behind_a_request_has_the_time_of_a_head(hasty: Server) -> None:
+    whole = head_of("GET", url_of(hasty, "no/file"), KEEP)
+    with Connection(hasty.address) as connection:
+        connection.send(whole + whole[:20])
+        assert connection.read_answer().status == 404
+        connection.sock.settimeout(8)
+
+        assert connection.read_to_end() == b""
+
+
+def test_a_time_that_no_http_date_can_say_is_served_and_holds_no_place(tmp_path: Path) -> None:
+    with Server(tmp_path, MaxWorkers=1, StoreDir=f"/dev/shm/hmacfs-{os.getpid()}") as server:
+        try:
+            put(server, "far/future", bytes(200_000))
+            os.utime(server.store_dir / "far/future", (253402300800,) * 2)
+
+            for _ in range(3):
+                assert get(server, "far/future").status == 200
+        finally:
+            shutil.rmtree(server.store_dir)
+
+
+def test_silent_connections_cannot_take_the_descriptors_of_transfers(tmp_path: Path) -> None:
+    limit = (sys.executable, "-c", _LIMITED)
+    with Server(tmp_path, wrapper=limit, HeadTimeout="1m") as server, ExitStack() as stack:
+        old = server.worker()
+        upload = stack.enter_context(Connection(server.address))
+        upload.send(put_head(server, "few/descriptors", MIB) + bytes(MIB // 2))
+        until(server.open_store_files, "the body is being collected")
+        for _ in range(300):
+            stack.enter_context(Connection(server.address))
+        upload.send(bytes(MIB // 2))
+
+        assert upload.read_answer().status == 201
+        assert server.worker_pids() == [old]
+
+
+_LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_refused_client_reads_its_answer_though_the_server_stops(tmp_path: Path) -> None:
+    with Server(tmp_path, GracefulShutdownTimeout=10) as server, Connection(server.address) as connection:
+        connection.send(head_of("PUT", "/upload/a/b?v2=" + "0" * 64, [("Content-Length", str(64 * MIB))]))
+        connection.send(bytes(MIB))
+        server.signal(signal.SIGTERM)
+        until(lambda: refused(server), "the listener is closed")
+
+        for _ in range(10):
+            connection.send(bytes(MIB))  # raises when the connection was reset
+
+        assert connection.read_answer().status == 403
+
+
+def test_an_answer_names_no_version_above_ours(hasty: Server) -> None:
+    with Connection(hasty.address) as connection:
+        connection.send(b"GET /upload/no/file HTTP/1.9\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+        assert connection.read_to_end().startswith(b"HTTP/1.1 404 ")

@@ -481,4 +481,6 @@ def test_a_body_that_was_ended_is_over(tcp: Pair) -> None:
     body.end()
 
     assert body.fill(memoryview(bytearray(100))) == 0
-    assert body.failed
+    assert body.wait(60)
+    assert body.is_ended
+    assert not body.failed  # the answer can still be sent

@@ -3,12 +3,15 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
+from gunicorn.http.errors import InvalidHeader
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
+from gunicorn.workers.ggevent import GeventWorker
 
 from hmacfs.server.master import Master
 from hmacfs.server.worker import TOUCHED
@@ -23,6 +26,8 @@ def examples() -> dict[str, Any]:
     parser = parser_of(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello")
     request = next(parser)
     chunked = next(parser_of(b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))
+    worker = GeventWorker(1, 1, [], Mock(), 30, Config(), Mock())
+    worker.tmp.close()  # its heartbeat
     return {
         "gunicorn.http.message:Message": request,
         "gunicorn.http.message:Request": request,
@@ -32,6 +37,8 @@ def examples() -> dict[str, Any]:
         "gunicorn.http.parser:Parser": parser,
         "gunicorn.http.wsgi:Response": Response(request, None, Config()),
         "gunicorn.config:Config": Config(),
+        "gunicorn.http.errors:InvalidHeader": InvalidHeader("HOST"),
+        "gunicorn.workers.base:Worker": worker,
         "gunicorn.arbiter:Arbiter": Arbiter(Master(lambda: {"bind": "127.0.0.1:0", "errorlog": None}, lambda: None)),
     }
 
