@@ -159,10 +159,7 @@ def close_chain(chain: Sequence[int]) -> None:
 
 def _enter(parent: int, segment: bytes, mode: int, umask: int) -> int:
     try:
-        return os.open(segment, DIRECTORY, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    try:
+        # Made first and not looked for first: a slot of an XMPP server has a folder of its own, which is new.
         os.mkdir(segment, mode, dir_fd=parent)
     except FileExistsError:
         return os.open(segment, DIRECTORY, dir_fd=parent)
