@@ -16,7 +16,7 @@ from tests.support.http import MIB, Connection, get, head_of, put, put_head, url
 from tests.support.nginx import Nginx
 from tests.support.polling import until
 from tests.support.proxy import Proxy, Way
-from tests.support.running import begin_upload
+from tests.support.running import begin_upload, refuses
 from tests.support.server import Server, open_files
 
 KEEP = [("Connection", "keep-alive")]
@@ -119,20 +119,10 @@ def test_a_pipelined_upload_outlives_a_stop(tmp_path: Path) -> None:
         until(server.open_store_files, "the body is being collected")
 
         server.signal(signal.SIGTERM)
-        until(lambda: refused(server), "the listener is closed")
+        until(lambda: refuses(server), "the listener is closed")
         connection.send(bytes(MIB))
 
         assert connection.read_answer().status == 201
-
-
-def refused(server: Server) -> bool:
-    try:
-        Connection(server.address).sock.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        return False
-    return False
 
 
 def test_half_a_head_behind_a_request_has_the_time_of_a_head(hasty: Server) -> None:
@@ -184,7 +174,7 @@ def test_a_refused_client_reads_its_answer_though_the_server_stops(tmp_path: Pat
         connection.send(head_of("PUT", "/upload/a/b?v2=" + "0" * 64, [("Content-Length", str(64 * MIB))]))
         connection.send(bytes(MIB))
         server.signal(signal.SIGTERM)
-        until(lambda: refused(server), "the listener is closed")
+        until(lambda: refuses(server), "the listener is closed")
 
         for _ in range(10):
             connection.send(bytes(MIB))  # raises when the connection was reset

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.http import MIB, Connection, get, head_of, put, put_head
 from tests.support.polling import until
+from tests.support.running import refuses
 from tests.support.server import Server, free_port, open_files, processes, tree
 from tests.support.skipping import skip_or_fail
 
@@ -32,17 +33,6 @@ def finish(connection: Connection) -> int:
     """Send the other half; the status."""
     connection.send(BODY[SIZE // 2 :])
     return connection.read_answer().status
-
-
-def refuses(server: Server) -> bool:
-    """Whether new connections are refused."""
-    try:
-        Connection(server.address).sock.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # it was in the queue when the listener closed
-        return False
-    return False
 
 
 def group_members(group: int) -> list[int]:

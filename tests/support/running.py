@@ -90,3 +90,14 @@ def make_ext4(image: Path, mebibytes: int) -> None:
     with open(image, "wb") as opened:
         opened.truncate(mebibytes * 1024 * 1024)
     _run(["mkfs.ext4", "-q", "-F", str(image)])
+
+
+def refuses(server: Server) -> bool:
+    """Whether new connections are refused."""
+    try:
+        Connection(server.address).sock.close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # it was in the queue when the listener closed
+        return False
+    return False
