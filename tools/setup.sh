@@ -50,6 +50,10 @@ need_packages() {
 }
 
 if ! command -v "$python" >/dev/null 2>&1; then
+    if [ "$python" != python3 ]; then
+        say "hmacfs: there is no $python. Name another with: make $purpose PYTHON=/path/to/python3.11"
+        exit 1
+    fi
     need_packages "Python 3.11" python3 || exit 1
 fi
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
