@@ -120,17 +120,17 @@ class Uploads:
         content_type = self._authorised_type(request)
         if self._rules.max_size and request.total > self._rules.max_size:
             raise TooLarge
-        small = request.total <= SMALL and not request.must_match and not request.awaits_continue
-        if not small:
+        is_small = request.total <= SMALL and not request.must_match and not request.awaits_continue
+        if not is_small:
             self._check_vacant(request)
         try:
             with self._admission.upload(request.client, request.total) as progress:
-                if small:
+                if is_small:
                     entity = self._receive_small(request, body, Metadata(content_type), progress)
                 else:
                     entity = self._receive_large(request, body, Metadata(content_type), progress)
         except RequestError as error:
-            if small and error.status in (400, 408, 429, 503, 507):
+            if is_small and error.status in (400, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
             raise
         self._observer.upload_completed(str(request.path), request.total, self._clocks.now() - started)

@@ -302,13 +302,22 @@ class LocalStaged:
 
     def publish(self, metadata: Metadata) -> Entity:
         with os_errors_translated():
-            return self._storage.disk.run(self._storage._publish, self._path, self._fd, self._name, metadata)
+            return self._storage.disk.run(self._publish, metadata)
 
     def discard(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with os_errors_translated():
                 self._storage.disk.run(self._release, fd)
+
+    def _publish(self, metadata: Metadata) -> Entity:
+        entity = self._storage._publish(self._path, self._fd, self._name, metadata)
+        fd, self._fd = self._fd, -1
+        try:
+            self._release(fd)
+        except OSError:
+            pass  # the file is there and synced: whatever closing says, nothing may undo it now
+        return entity
 
     def _release(self, fd: int) -> None:
         os.close(fd)  # the last close of a large unpublished file frees its blocks, which may take a while

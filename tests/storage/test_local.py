@@ -1003,3 +1003,24 @@ def test_a_staging_area_on_another_filesystem_is_told_as_one(store: Path) -> Non
     (store / ".hmacfs/staging").symlink_to(elsewhere)
 
     assert "another filesystem" in problem(store)
+
+
+def test_a_close_that_fails_after_publishing_undoes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.prepare(str(store))
+    storage = LocalStorage(str(store), InlinePool(), durability="full", file_mode=0o640, dir_mode=0o750)
+    staged = storage.stage(paths.parse(b"a/b"))
+    staged.write(memoryview(b"hello"))
+    descriptor = staged._fd
+    close = os.close
+
+    def close_badly(fd: int) -> None:
+        close(fd)
+        if fd == descriptor:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "close", close_badly)
+
+    staged.publish(Metadata("text/plain"))
+    staged.discard()
+
+    assert (store / "a/b").read_bytes() == b"hello"
