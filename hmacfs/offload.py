@@ -1,8 +1,8 @@
 """Blocking calls (disk, later SQL) on native threads, so that no greenlet waits for another's disk.
 
-Own pools instead of gevent's: a hop costs about 15 instead of 55 microseconds of CPU, and gevent prints a traceback
-for every exception that leaves a job, expected or not. Where the process does not run on gevent (command line, tests,
-other WSGI servers) a job is a plain call.
+Own pools instead of gevent's: with 16 greenlets at it a hop costs 3 instead of 24 microseconds of CPU (one alone: 40
+instead of 47), and gevent prints a traceback for every exception that leaves a job, expected or not. Where the process
+does not run on gevent (command line, tests, other WSGI servers) a job is a plain call.
 """
 
 import _queue

@@ -1,8 +1,7 @@
 """A request body that fills the application's buffers straight from the socket.
 
-Two reads differ from gunicorn's: bytes go into a reused buffer instead of fresh ``bytes`` objects (0.2 instead of 0.9
-CPU seconds per GiB), and 100 Continue is sent at the first read, which the application makes only after it has
-admitted the upload.
+Two things differ from gunicorn's: bytes go into a reused buffer instead of fresh ``bytes`` objects, and 100 Continue is
+sent at the first read, which the application makes only after it has admitted the upload.
 """
 
 import fcntl

@@ -147,7 +147,6 @@ class Connection:
             raise errors.InvalidHeader("HOST")  # RFC 9112 section 3.2
         if "#" in request.uri:
             raise errors.InvalidRequestLine("fragment")  # RFC 9112 section 3.2.1: a target has none
-        self.is_idle = False  # the head may have been here already, together with the request before
         self.deadline = float("inf")
         body = self._body = self._body_of(request)
         request.body = body
@@ -170,7 +169,7 @@ class Connection:
         if begun:
             self._parser.unreader.unread(begun)
         limits = self.worker.limits
-        self.is_idle = not begun
+        self.is_idle = not begun  # pipelined: no arrival will tell that the head has begun
         self.deadline = time.monotonic() + (limits.head_timeout if begun else limits.keepalive)
 
     def _body_of(self, request: Any) -> TransferBody | ChunkedBody:

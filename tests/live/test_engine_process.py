@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.http import MIB, Connection, get, head_of, put, put_head, url_of
 from tests.support.polling import until
-from tests.support.running import begin_upload, small_tmpfs
+from tests.support.running import begin_upload, refuses, small_tmpfs
 from tests.support.server import ROOT, Server, free_port, open_files, tree
 from tests.support.skipping import skip_or_fail
 
@@ -47,16 +47,6 @@ import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-def is_closed_to_newcomers(server: Server) -> bool:
-    try:
-        Connection(server.address).sock.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # it was in the queue when the listener closed
-        return False
-    return False
 
 
 def staging(server: Server) -> dict[str, tuple[str, int, str]]:
@@ -118,7 +108,7 @@ def test_new_uploads_are_refused_while_running_ones_finish(tmp_path: Path) -> No
             get(server, "nothing")
 
         server.signal(signal.SIGTERM)
-        until(lambda: is_closed_to_newcomers(server), "new connections are refused")
+        until(lambda: refuses(server), "new connections are refused")
         late.send(head[20:] + b"hello")
         refused = late.read_answer()
         rest = late.read_to_end()
@@ -143,7 +133,7 @@ def test_a_running_download_finishes_during_a_stop(tmp_path: Path) -> None:
         length = int(connection.read_head()["Content-Length"])
 
         server.signal(signal.SIGTERM)
-        until(lambda: is_closed_to_newcomers(server), "new connections are refused")
+        until(lambda: refuses(server), "new connections are refused")
         received = b"".join(connection.blocks(length))
         connection.sock.close()
 

@@ -358,6 +358,8 @@ def test_a_client_without_an_address_is_not_counted() -> None:
         for _ in range(10):
             running.enter_context(admitted.upload("", 0))
 
+        assert admitted.board.enter_client("somebody") == 1
+
 
 def test_a_refused_client_is_not_counted(waiting: type[ScriptedEvent]) -> None:
     disk = Disk(free=10)
