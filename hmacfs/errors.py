@@ -30,6 +30,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- StorageBusy          503  storage-busy
         +-- ServerBusy           503  server-busy
         +-- Draining             503  draining
+        +-- StateUnavailable     503  state-unavailable
         +-- StorageFull          507  storage-full
 """
 
@@ -200,6 +201,13 @@ class ServerBusy(RequestError):
 class Draining(RequestError):
     code, status, retry_after = "draining", 503, 5
     sentence = "The server is about to stop or restart; try again."
+
+
+class StateUnavailable(RequestError):
+    """A tier of shared state does not answer, or answers with an error."""
+
+    code, status, retry_after = "state-unavailable", 503, 5
+    sentence = "The server's shared state cannot be reached; try again."
 
 
 class StorageFull(RequestError):

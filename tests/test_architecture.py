@@ -26,11 +26,12 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "storage.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS),
     "storage": ({"core", "errors", "offload", "storage"}, FRAMEWORKS | DRIVERS),
     "services": (
-        {"core", "errors", "storage.base", "services"},
+        {"core", "errors", "storage.base", "state.base", "services"},
         FRAMEWORKS | DRIVERS | {"prometheus_client", "prometheus_flask_exporter"},
     ),
     "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
+    "state.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS | IMPURE),
     "state": ({"state", "core", "errors", "offload"}, FRAMEWORKS),
     "server": ({"settings", "errors", "units", "offload", "server"}, {"flask", "werkzeug"} | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
