@@ -14,20 +14,33 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- BadContentRange  400  bad-content-range
         |   +-- BadBody          400  bad-body
         |   +-- Truncated        400  body-truncated
+        |   +-- BadUploadLength  400  inconsistent-upload-length
+        |   +-- UploadComplete   400  upload-complete (403 for tus)
         +-- BadSignature         403  bad-signature
+        +-- WrongSlot            403  wrong-slot
         +-- NotFound             404  not-found
+        |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
         +-- BodyTimeout          408  body-timeout
         +-- FileExists           409  file-exists
         +-- PathConflict         409  path-conflict
+        +-- WrongOffset          409  mismatching-upload-offset
+        +-- TooManyGaps          409  too-many-gaps
+        +-- TakenOver            409  taken-over
+        +-- UploadExists         409  upload-exists
+        +-- UploadGone           410  upload-gone
         +-- LengthRequired       411  length-required
-        +-- TooManyUploads       429  too-many-uploads
         +-- PreconditionFailed   412  precondition-failed
         +-- TooLarge             413  too-large
+        |   +-- BodyTooLong      413  body-too-long
+        +-- BadMediaType         415  bad-media-type
         +-- RangeNotSatisfiable  416  range-not-satisfiable
+        +-- TooManyUploads       429  too-many-uploads
+        +-- TooManySessions      429  too-many-sessions
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
+        +-- UploadBusy           503  upload-busy
         +-- ServerBusy           503  server-busy
         +-- Draining             503  draining
         +-- StateUnavailable     503  state-unavailable
@@ -101,6 +114,20 @@ class Truncated(BadRequest):
     sentence = "The body ended before its declared length; nothing was stored."
 
 
+class BadUploadLength(BadRequest):
+    """A problem type of draft-ietf-httpbis-resumable-upload."""
+
+    code = "inconsistent-upload-length"
+    sentence = "The declared lengths of this upload contradict each other."
+
+
+class UploadComplete(BadRequest):
+    """The upload is published and takes nothing more. tus gives it 403 (protocol, section 5.2)."""
+
+    code = "upload-complete"
+    sentence = "This upload is complete already."
+
+
 class BadSignature(RequestError):
     """Missing, malformed or wrong: one face for all three, only the log tells them apart.
 
@@ -120,9 +147,19 @@ class BadSignature(RequestError):
         self.hints = tuple(hints)
 
 
+class WrongSlot(RequestError):
+    code, status = "wrong-slot", 403
+    sentence = "This session token belongs to another slot."
+
+
 class NotFound(RequestError):
     code, status = "not-found", 404
     sentence = "There is no such file."
+
+
+class UnknownUpload(NotFound):
+    code = "unknown-upload"
+    sentence = "There is no such upload; ask for its offset, or begin anew."
 
 
 class MethodNotAllowed(RequestError):
@@ -147,6 +184,52 @@ class PathConflict(RequestError):
     sentence = "The path needs a file as a directory, or a directory as a file."
 
 
+class WrongOffset(RequestError):
+    """Args: offset: where the upload really stands. provided: what the client said, None where it said nothing."""
+
+    code, status = "mismatching-upload-offset", 409
+    sentence = "The upload does not stand at this offset."
+
+    def __init__(self, offset: int, provided: int | None = None) -> None:
+        super().__init__(f"it stands at {offset}, not at {provided}")
+        self.offset = offset
+        self.provided = provided
+
+
+class TooManyGaps(RequestError):
+    """Args: offset: the length of the gap-free prefix."""
+
+    code, status = "too-many-gaps", 409
+    sentence = "The upload has too many gaps; continue at its offset."
+
+    def __init__(self, offset: int) -> None:
+        super().__init__()
+        self.offset = offset
+
+
+class TakenOver(RequestError):
+    """Args: offset: what is recorded, the length of the gap-free prefix; None where it was not looked up."""
+
+    code, status = "taken-over", 409
+    sentence = "Another request continues this upload."
+
+    def __init__(self, offset: int | None = None) -> None:
+        super().__init__()
+        self.offset = offset
+
+
+class UploadExists(RequestError):
+    """Another request began an upload with the same token at the same moment."""
+
+    code, status = "upload-exists", 409
+    sentence = "Another request begins this upload."
+
+
+class UploadGone(RequestError):
+    code, status = "upload-gone", 410
+    sentence = "This upload has ended."
+
+
 class LengthRequired(RequestError):
     code, status = "length-required", 411
     sentence = "A Content-Length header is required."
@@ -160,6 +243,21 @@ class PreconditionFailed(RequestError):
 class TooLarge(RequestError):
     code, status = "too-large", 413
     sentence = "The file is larger than this server accepts."
+
+
+class BodyTooLong(TooLarge):
+    code = "body-too-long"
+    sentence = "The body goes beyond the declared length of the upload."
+
+
+class BadMediaType(RequestError):
+    code, status = "bad-media-type", 415
+    sentence = "This Content-Type is not the one that the protocol wants here."
+
+
+class TooManySessions(RequestError):
+    code, status, retry_after = "too-many-sessions", 429, 5
+    sentence = "This slot has too many unfinished uploads."
 
 
 class TooManyUploads(RequestError):
@@ -191,6 +289,13 @@ class StorageFailed(RequestError):
 class StorageBusy(RequestError):
     code, status, retry_after = "storage-busy", 503, 5
     sentence = "The server is short of resources; try again."
+
+
+class UploadBusy(RequestError):
+    """Who held the upload did not give way in time."""
+
+    code, status, retry_after = "upload-busy", 503, 5
+    sentence = "Another request still holds this upload; try again."
 
 
 class ServerBusy(RequestError):

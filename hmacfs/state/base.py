@@ -1,7 +1,7 @@
 """The state port: facts that several workers and several servers share.
 
 Disk is the truth about bytes, and nothing here is needed to take, resume or serve a file: state says what is there
-without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for one.
+without a walk over the disk. Every verb may raise StateUnavailable, and callers that serve people never wait for one.
 
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
