@@ -12,6 +12,8 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- BadQuery         400  bad-query
         |   +-- BadHeader        400  bad-header
         |   +-- BadContentRange  400  bad-content-range
+        |   +-- BadChecksum      400  bad-checksum
+        |   +-- ChecksumMismatch 400  checksum-mismatch
         |   +-- BadBody          400  bad-body
         |   +-- Truncated        400  body-truncated
         |   +-- BadUploadLength  400  inconsistent-upload-length
@@ -102,6 +104,20 @@ class BadContentRange(BadRequest):
 
     code = "bad-content-range"
     sentence = "Content-Range is not accepted here."
+
+
+class BadChecksum(BadRequest):
+    """A checksum header that cannot be verified: refused, because ignoring it would be a promise not kept."""
+
+    code = "bad-checksum"
+    sentence = "A checksum header is malformed or names no algorithm that is known here."
+
+
+class ChecksumMismatch(BadRequest):
+    """The bytes that arrived are not those that a checksum header announced. The detail names the algorithm only."""
+
+    code = "checksum-mismatch"
+    sentence = "The content does not have the checksum that was declared; it was not stored."
 
 
 class BadBody(BadRequest):
