@@ -16,7 +16,10 @@ from hmacfs.errors import BadSignature, BodyTimeout, Draining, PreconditionFaile
 from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.observer import Observer
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
+from hmacfs.state.base import FileRow
 from hmacfs.storage.base import Entity, Metadata, Storage
 
 SMALL = 64 * 1024
@@ -83,10 +86,12 @@ class UploadRules:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Time as the services see it: ``now`` in monotonic seconds, ``sleep`` that lets other requests run."""
+    """Time as the services see it: ``now`` in monotonic seconds, ``sleep`` that lets other requests run, ``wall`` in
+    Unix seconds."""
 
     now: Callable[[], float]
     sleep: Callable[[float], None]
+    wall: Callable[[], float]
 
 
 class Uploads:
@@ -101,6 +106,8 @@ class Uploads:
         buffers: BufferPool,
         observer: Observer,
         clocks: Clocks,
+        recorder: Recorder,
+        retries: Retries,
     ) -> None:
         self._storage = storage
         self._keyring = keyring
@@ -109,6 +116,8 @@ class Uploads:
         self._buffers = buffers
         self._observer = observer
         self._clocks = clocks
+        self._recorder = recorder
+        self._retries = retries
 
     def receive(self, request: UploadRequest, body: Body) -> Entity:
         """Store the body under its path. When this returns, the file is durable (as configured) and GET works.
@@ -133,8 +142,14 @@ class Uploads:
             if is_small and error.status in (400, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
             raise
+        self._record(request, content_type)
         self._observer.upload_completed(str(request.path), request.total, self._clocks.now() - started)
         return entity
+
+    def _record(self, request: UploadRequest, content_type: str) -> None:
+        """Leave the catalogue's row to the recorder: no tier is asked on the way of an answer."""
+        path = request.path.raw.decode()
+        self._recorder.file_stored(FileRow(path, request.total, content_type, "", "", int(self._clocks.wall()), 0))
 
     def _check_vacant(self, request: UploadRequest) -> None:
         self._storage.check_vacant(request.path)
@@ -149,7 +164,7 @@ class Uploads:
         return entity
 
     def _receive_large(self, request: UploadRequest, body: Body, metadata: Metadata, progress: Admitted) -> Entity:
-        staged = self._storage.stage(request.path)
+        staged = self._retries.run(self._storage.stage, request.path)
 
         def write(block: memoryview) -> None:
             staged.write(block)
