@@ -224,14 +224,10 @@ class TooManyGaps(RequestError):
 
 
 class TakenOver(RequestError):
-    """Args: offset: what is recorded, the length of the gap-free prefix; None where it was not looked up."""
+    """What had arrived is recorded."""
 
     code, status = "taken-over", 409
     sentence = "Another request continues this upload."
-
-    def __init__(self, offset: int | None = None) -> None:
-        super().__init__()
-        self.offset = offset
 
 
 class UploadExists(RequestError):

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 from hmacfs.core import contenttype, signature
-from hmacfs.core.checksum import Wanted
+from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.signature import Claim
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
-
-NOTHING_WANTED = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class UploadRequest:
     must_match: bool = False
     awaits_continue: bool = False
     token: str = ""
-    wanted: Wanted = NOTHING_WANTED
+    wanted: Wanted = NOTHING
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"

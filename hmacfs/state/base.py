@@ -1,7 +1,8 @@
 """The state port: facts that several workers and several servers share.
 
 Disk is the truth about bytes, and nothing here is needed to take, resume or serve a file: state says what is there
-without a walk over the disk. Every verb may raise StateUnavailable, and callers that serve people never wait for one.
+without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for
+one.
 
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
@@ -12,6 +13,11 @@ from typing import Protocol
 
 MAX_PAGE = 1000
 """Rows of one page at most, so that no answer of a tier grows without bound."""
+
+
+def page(limit: int) -> int:
+    """Rows to answer where a caller asked for ``limit``: 0 to MAX_PAGE."""
+    return max(0, min(limit, MAX_PAGE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,13 @@ class LocalPartial:
 
     def _publish(self, metadata: Metadata) -> Entity:
         """Publish under the lock of everything: nobody has the data open for writing, and nobody will."""
-        upload.move(self.journal.state, Event.PUBLISH)
+        state = self.journal.state
+        upload.move(state, Event.PUBLISH)
+        if state is State.PUBLISHED:  # another request was faster: its file is this one
+            published = self._home.storage.entity_at(self.header.path)
+            if published is None:
+                raise UploadGone
+            return published
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata)
