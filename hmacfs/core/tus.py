@@ -27,7 +27,7 @@ MAX_VALUE_BYTES = 8192
 MAX_METADATA_CHARACTERS = 16384
 """Of the field as it is written; bounds the keys, and the work before anything is decoded."""
 
-_KEY = re.compile(r"[!-+\--~]+")
+_KEY = re.compile(r"[!-~]+")  # a comma cannot come here: the pairs are separated by it
 _ALGORITHM = re.compile(r"[a-z0-9-]{1,32}")
 
 
