@@ -33,6 +33,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- UploadGone           410  upload-gone
         +-- LengthRequired       411  length-required
         +-- PreconditionFailed   412  precondition-failed
+        +-- UnsupportedTus       412  unsupported-tus-version
         +-- TooLarge             413  too-large
         |   +-- BodyTooLong      413  body-too-long
         +-- BadMediaType         415  bad-media-type
@@ -103,7 +104,7 @@ class BadContentRange(BadRequest):
     """RFC 9110 section 14.4: a Content-Range on PUT that is not supported is refused, never ignored."""
 
     code = "bad-content-range"
-    sentence = "Content-Range is not accepted here."
+    sentence = "The Content-Range is malformed, does not fit the body, or is not accepted here."
 
 
 class BadChecksum(BadRequest):
@@ -150,16 +151,21 @@ class BadSignature(RequestError):
     Args:
         protocol: which parameter was judged, or "none".
         reason: "missing", "malformed" or "wrong".
+        size, content_type: what was judged, for the log.
         hints: sentences an operator can act on.
     """
 
     code, status = "bad-signature", 403
     sentence = "The signature is missing or wrong."
 
-    def __init__(self, protocol: str, reason: str, hints: Sequence[str] = ()) -> None:
+    def __init__(
+        self, protocol: str, reason: str, hints: Sequence[str] = (), *, size: int = 0, content_type: str = ""
+    ) -> None:
         super().__init__(reason)
         self.protocol = protocol
         self.reason = reason
+        self.size = size
+        self.content_type = content_type
         self.hints = tuple(hints)
 
 
@@ -250,6 +256,13 @@ class LengthRequired(RequestError):
 class PreconditionFailed(RequestError):
     code, status = "precondition-failed", 412
     sentence = "A precondition of the request does not hold."
+
+
+class UnsupportedTus(RequestError):
+    """tus 1.0.0, "Tus-Resumable": another version is 412, and nothing of the request is processed."""
+
+    code, status = "unsupported-tus-version", 412
+    sentence = "This version of tus is not supported."
 
 
 class TooLarge(RequestError):

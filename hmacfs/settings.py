@@ -140,12 +140,12 @@ class Settings:
     head_timeout: int = row("HeadTimeout", "10s", TIMEOUT, "to receive a request head")
     direct_downloads: str = row("DirectDownloads", "", OFFLOAD, "the proxy sends the bytes")
     enable_get_retries: bool = later("EnableGetRetries", True, BOOLEAN, "look again briefly before a 404")
-    chunking_enabled: bool = later("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
-    resumable_uploads_enabled: bool = later("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
-    enable_interim_responses: bool = later("EnableInterimResponses", False, BOOLEAN, "104 responses")
-    session_ttl: int = later("SessionTTL", "24h", DURATION, "life of an unfinished upload")
-    max_sessions_per_slot: int = later("MaxSessionsPerSlot", 4, integer(1, 1000), "unfinished uploads of one slot")
-    checksum_verification: bool = later("ChecksumVerification", True, BOOLEAN, "verify checksums that clients send")
+    chunking_enabled: bool = row("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
+    resumable_uploads_enabled: bool = row("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
+    enable_interim_responses: bool = row("EnableInterimResponses", False, BOOLEAN, "104 responses")
+    session_ttl: int = row("SessionTTL", "24h", DURATION, "life of an unfinished upload")
+    max_sessions_per_slot: int = row("MaxSessionsPerSlot", 4, integer(1, 1000), "unfinished uploads of one slot")
+    checksum_verification: bool = row("ChecksumVerification", True, BOOLEAN, "verify checksums that clients send")
     fast_lane: bool = later("FastLane", True, BOOLEAN, "the short way for ordinary small requests")
 
     # Limits and processes
@@ -184,7 +184,7 @@ class Settings:
     retention_policy_enabled: bool = later("RetentionPolicyEnabled", False, BOOLEAN, "delete by age and by size")
     max_retention_time: int = later("MaxRetentionTime", 0, DURATION, "age limit of the policy")
     max_retention_size: int = later("MaxRetentionSize", 0, SIZE, "size limit of the policy")
-    sweep_interval: int = later("SweepInterval", "1h", DURATION, "how often old files are looked for")
+    sweep_interval: int = row("SweepInterval", "1h", DURATION, "how often old files are looked for")
 
     # Shared state
     redis_addr: str = later("RedisAddr", "", TEXT, "Redis for shared state; empty: none", secret=True)

@@ -115,6 +115,10 @@ class TransferBody:
             return False
         return True
 
+    def interim(self, answer: bytes) -> None:
+        """Send a whole 1xx answer ahead of the real one."""
+        self._sock.sendall(answer)
+
     def read(self, size: int = -1) -> bytes:
         """As WSGI wants it: ``size`` bytes, fewer only at the end."""
         wanted = self.remaining if size < 0 else min(size, self.remaining)

@@ -86,4 +86,5 @@ class Authority:
             request.sent_type,
             self._prefix,
         )
-        return BadSignature(request.claim.protocol.value if request.claim else "none", reason, hints)
+        protocol = request.claim.protocol.value if request.claim else "none"
+        return BadSignature(protocol, reason, hints, size=request.total, content_type=request.content_type)

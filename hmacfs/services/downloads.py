@@ -40,6 +40,7 @@ class Download:
         content: the slice itself, where the file is small.
         transfer: the open file, to be closed by the sender; None where ``content`` or nothing is sent.
         offloaded: the proxy sends the bytes, and judges Range itself.
+        sha256: of the whole file as hex digits, where it is known.
     """
 
     status: int
@@ -52,6 +53,7 @@ class Download:
     content: bytes = b""
     transfer: "Transfer | None" = None
     offloaded: bool = False
+    sha256: str = ""
 
 
 class Transfer:
@@ -125,6 +127,7 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         first=first,
         length=length,
         offloaded=offloaded,
+        sha256=stored.metadata.sha256,
     )
 
 

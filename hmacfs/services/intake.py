@@ -88,7 +88,7 @@ class Intake:
         self._take(body, most, meter, write, tick)
         if not meter.missing:
             extra = BodyMeter(1)
-            self._take(body, 1, extra, lambda block: None, tick)
+            self._take(body, 1, extra, drop, tick)
             if not extra.missing:
                 raise BodyTooLong
         elif self._admission.draining:
@@ -138,3 +138,7 @@ class Intake:
                 raise BodyTimeout("ReadTimeout")
             if watch and watch.is_too_slow(self._clocks.now()):
                 raise BodyTimeout("MinBytesPerSecond")
+
+
+def drop(_block: memoryview) -> None:
+    """A ``write`` for bytes that nobody wants."""

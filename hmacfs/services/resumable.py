@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import TypeVar
 
 from hmacfs.core import checksum, signature, upload
@@ -20,6 +19,7 @@ from hmacfs.errors import (
     ChecksumMismatch,
     FileExists,
     NotFound,
+    PreconditionFailed,
     TakenOver,
     UnknownUpload,
     UploadBusy,
@@ -29,7 +29,7 @@ from hmacfs.errors import (
 )
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
-from hmacfs.services.intake import Body, Clocks, Intake
+from hmacfs.services.intake import Body, Clocks, Intake, drop
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
@@ -100,6 +100,7 @@ class Appending:
         length: its bytes, None where it does not say.
         is_last: True: it reaches the total, and the file is published; False: the file is not published, whatever is
             there; None: the file is published as soon as all of it is there.
+        total: bytes of the whole file, where the client repeats them.
     """
 
     offset: int
@@ -107,6 +108,7 @@ class Appending:
     client: str
     wanted: Wanted = checksum.NOTHING
     is_last: bool | None = None
+    total: int | None = None
 
 
 class Resumable:
@@ -167,7 +169,7 @@ class Resumable:
         length = (piece.end or 0) - piece.first
         if published is not None:
             with self._admission.upload(request.client, 0):
-                self._intake.collect(body, length, _drop)
+                self._intake.collect(body, length, drop)
             return published
         with self._session_for(request, piece, content_type) as partial:
             self._check_piece(partial, piece)
@@ -188,14 +190,16 @@ class Resumable:
         with self._session(request, content_type) as known:
             is_draft = known is not None
         header = self._header(request, content_type, "session", request.token)
-        with self._admission.upload(request.client, request.total) as progress:
-            with self._created(header, drop_idle=False, is_draft=is_draft) as partial:
-                try:
-                    self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
-                except BaseException:
-                    self._keep_longer(partial, is_draft=is_draft)
-                    raise
-                return self._after(partial, request.wanted, publishes=True)
+        with (
+            self._admission.upload(request.client, request.total) as progress,
+            self._created(header, drop_idle=False, is_draft=is_draft) as partial,
+        ):
+            try:
+                self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
+            except BaseException:
+                self._keep_longer(partial, is_draft=is_draft)
+                raise
+            return self._after(partial, request.wanted, publishes=True)
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
@@ -229,7 +233,7 @@ class Resumable:
             upload.move(snapshot.state, Event.WRITE)
             piece = Piece(appending.offset, end)
             upload.check_append(snapshot.extents, total, piece)
-            if appending.is_last and end not in (None, total):
+            if appending.total not in (None, total) or (appending.is_last and end not in (None, total)):
                 raise BadUploadLength
             with self._admission.upload(appending.client, (total if end is None else end) - piece.first) as progress:
                 self._write(partial, piece, body, appending.wanted, progress.wrote)
@@ -254,7 +258,7 @@ class Resumable:
         with self._by_id(upload_id) as partial:
             upload.move(partial.look().state, Event.TERMINATE)
             partial.remove()
-            self._recorder.session_ended(_key(upload_id))
+            self._recorder.session_ended(partial.header.key)
 
     # The common parts
 
@@ -268,13 +272,12 @@ class Resumable:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
             self._storage.check_vacant(request.path)
+            if request.must_match:
+                raise PreconditionFailed from None  # RFC 9110 section 13.1.1: there is no current representation
             return None
         entity, metadata = stored.entity, stored.metadata
         stored.close()
-        if request.token:
-            is_same = signature.is_digest_of(metadata.token_digest, request.token)
-        else:
-            is_same = may_ask
+        is_same = signature.is_digest_of(metadata.token_digest, request.token) if request.token else may_ask
         if not is_same or entity.size != request.total:
             raise FileExists
         done = self._progress_of(request, request.token)
@@ -350,8 +353,8 @@ class Resumable:
         self, request: UploadRequest, content_type: str, face: str, secret: str, note: str = ""
     ) -> UploadHeader:
         wanted = tuple(f"{each.algorithm}:{each.digest.hex()}" for each in request.wanted.whole)
-        started = int(self._clocks.wall())
-        return UploadHeader(request.path, request.total, content_type, face, secret, started, note, wanted)
+        now = self._clocks.wall()
+        return UploadHeader(request.path, request.total, content_type, face, secret, now, note, wanted)
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()
@@ -421,10 +424,10 @@ class Resumable:
         header = partial.header
         self._hold_alone(partial)
         digest = self._verified(partial, wanted)
-        token_digest = sha256(header.secret.encode()).hexdigest() if header.face == "session" else ""
+        token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest)
         entity = partial.publish(metadata)
-        self._recorder.session_ended(_key(header.secret))
+        self._recorder.session_ended(header.key)
         self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
@@ -446,7 +449,7 @@ class Resumable:
             hasher.verify(expected)
         except ChecksumMismatch:
             partial.remove()
-            self._recorder.session_ended(_key(partial.header.secret))
+            self._recorder.session_ended(partial.header.key)
             raise
         return hasher.sha256_hex() or ""
 
@@ -454,13 +457,13 @@ class Resumable:
         """Leave where the upload stands to the recorder."""
         header = partial.header
         row = SessionRow(
-            key=_key(header.secret),
+            key=header.key,
             path=header.path.raw.decode(),
             total=header.total,
             offset=snapshot.extents.prefix,
             content_type=header.content_type,
             face=header.face,
-            started_at=header.started_at,
+            started_at=int(header.started_at),
             expires_at=int(snapshot.changed_at + self.rules.ttl),
         )
         if snapshot.state is State.OPEN:
@@ -518,14 +521,6 @@ class _Writing:
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)
-
-
-def _drop(_block: memoryview) -> None:
-    """Bytes of a file that is there already."""
-
-
-def _key(secret: str) -> str:
-    return sha256(secret.encode()).hexdigest()
 
 
 def _expected(word: str) -> Expected:

@@ -28,8 +28,8 @@ class Uploads:
     """The use case of a plain PUT.
 
     Args:
-        partials_of: how many unfinished uploads a slot has.
-        most_sessions: MaxSessionsPerSlot; 0 where uploads cannot be resumed, and nothing is counted.
+        partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
+        most_sessions: MaxSessionsPerSlot.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Uploads:
         clocks: Clocks,
         recorder: Recorder,
         retries: Retries,
-        partials_of: Callable[[SlotPath], int] = lambda path: 0,
+        partials_of: Callable[[SlotPath], int] | None = None,
         most_sessions: int = 0,
     ) -> None:
         self._storage = storage
@@ -94,7 +94,7 @@ class Uploads:
         Raises:
             TooManySessions: the slot has as many of both together as it may (protocol, section 5, "Bounds").
         """
-        if not self._most_sessions:
+        if self._partials_of is None:
             yield
             return
         running = self._admission.enter_slot(path)

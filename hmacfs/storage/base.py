@@ -7,6 +7,7 @@ Foreign errors are translated here, once: an adapter lets OSError out of no meth
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from hmacfs.core.paths import SlotPath
@@ -131,9 +132,14 @@ class UploadHeader:
     content_type: str
     face: str
     secret: str
-    started_at: int
+    started_at: float
     note: str = ""
     wanted: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What names the upload where its secret must not be: a SHA-256 of it, as 64 hex digits."""
+        return sha256(self.secret.encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"UploadHeader({self.face}, {self.path}, {self.total})"
@@ -263,8 +269,11 @@ class Partials(Protocol):
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""
 
-    def sweep(self, now: float) -> Sequence[str]:
-        """Remove what has not changed for SessionTTL, and what a crash left; the paths of the uploads removed."""
+    def sweep(self) -> Sequence[tuple[str, str]]:
+        """Remove what has not changed for SessionTTL, and what a crash left.
+
+        Returns path, as ``core.paths.shown`` writes it, and key of each unfinished upload that was removed.
+        """
 
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

@@ -17,7 +17,7 @@ from hmacfs.core import upload
 from hmacfs.core.upload import Event, Span, State
 from hmacfs.errors import FileExists, PathConflict, UploadGone
 from hmacfs.storage import fsutil
-from hmacfs.storage.base import Entity, Metadata, Snapshot, UploadHeader, os_errors_translated
+from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class LocalPartial:
     def remove(self) -> None:
         self.run(self.remove_now)
 
-    def replace(self, other: "LocalPartial") -> None:
+    def replace(self, other: PartialUpload) -> None:
+        assert isinstance(other, LocalPartial)  # of the same Partials
         self.run(self._replace, other)
 
     def close(self) -> None:

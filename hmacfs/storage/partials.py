@@ -104,10 +104,10 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self) -> Sequence[str]:
-        removed: list[str] = []
+    def sweep(self) -> Sequence[tuple[str, str]]:
+        removed: list[tuple[str, str]] = []
         for group in self._run(os.listdir, self.root):
-            if group != "tokens":
+            if group not in ("tokens", "sweep.lock"):
                 removed += self._run(self._sweep_group, group)
         self._run(self._sweep_tokens)
         return removed
@@ -133,6 +133,16 @@ class LocalPartials:
     def token_path(self, name: str) -> str:
         """The second name of the journal ``name``."""
         return os.path.join(self._tokens, name.removesuffix(LOG))
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """A ``with`` block that says whether this process is the only one of all on this store that sweeps now."""
+        with os_errors_translated():
+            fd = os.open(os.path.join(self.root, "sweep.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield _locks(fd)
+        finally:
+            os.close(fd)
 
     @contextmanager
     def locked(self, slot: str) -> Iterator[None]:
@@ -272,7 +282,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str) -> list[str]:
+    def _sweep_group(self, group: str) -> list[tuple[str, str]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -284,7 +294,7 @@ class LocalPartials:
                     if self._is_expired(partial) and partial.take_over_now():
                         partial.remove_now()
                         if not is_over:
-                            removed.append(str(partial.header.path))
+                            removed.append((str(partial.header.path), partial.header.key))
                     partial.close()
             self._sweep_slot(slot)
         return removed
@@ -314,3 +324,12 @@ class LocalPartials:
                     os.unlink(path)
             except FileNotFoundError:
                 pass
+
+
+def _locks(fd: int) -> bool:
+    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -5,10 +5,10 @@ code either way. Neither holds evidence: that is for the log.
 """
 
 import json
-from http import HTTPStatus
+from typing import Any
 
-from hmacfs.errors import MethodNotAllowed, RangeNotSatisfiable, RequestError
-from hmacfs.web.reply import Reply
+from hmacfs.errors import MethodNotAllowed, RangeNotSatisfiable, RequestError, TooManyGaps, WrongOffset
+from hmacfs.web.reply import PHRASES, Reply
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -33,13 +33,15 @@ def reply(error: RequestError, allow: str, *, as_json: bool) -> Reply:
         headers.append(("Allow", allow))
     if isinstance(error, RangeNotSatisfiable):
         headers.append(("Content-Range", f"bytes */{error.size}"))
+    if isinstance(error, WrongOffset | TooManyGaps):
+        headers.append(("Upload-Offset", str(error.offset)))
     return Reply(error.status, headers, body.encode())
 
 
 def _problem(error: RequestError) -> str:
-    problem = {
+    problem: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
+        "title": PHRASES[error.status],
         "status": error.status,
         "detail": error.sentence,
         "code": error.code,

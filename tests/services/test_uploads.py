@@ -36,11 +36,13 @@ from hmacfs.errors import (
 from hmacfs.offload import InlinePool
 from hmacfs.services import admission, recorder, uploads
 from hmacfs.services.admission import Admission, Limits
+from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.buffers import BufferPool
+from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
 from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
-from hmacfs.services.uploads import Clocks, UploadRequest, UploadRules, Uploads
+from hmacfs.services.uploads import Uploads
 from hmacfs.state.base import Catalog, FileRow, Sessions, Tier
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
@@ -198,14 +200,17 @@ class House:
         return self.admission
 
     def uploads(self, max_size: int = MAX, type_from_extension: bool = False, **rules: float) -> Uploads:
+        clocks = Clocks(self.clock.now, self.clock.sleep, lambda: WALL)
+        authority = Authority(
+            Keyring(SECRET), max_size=max_size, type_from_extension=type_from_extension, prefix="upload"
+        )
         return Uploads(
             self.storage,
-            Keyring(SECRET),
+            authority,
             self.admission,
-            UploadRules(max_size, type_from_extension, "upload", **rules),
-            self.buffers,
+            Intake(Pace(**rules), self.buffers, self.admission, clocks),
             self.told,
-            Clocks(self.clock.now, self.clock.sleep, lambda: WALL),
+            clocks,
             self.recorder,
             Retries(Schedule(5, 2), self.clock.now, self.clock.sleep, lambda: 0.0),
         )
