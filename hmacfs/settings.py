@@ -201,8 +201,8 @@ class Settings:
     fallback_db_user: str = later("FallbackDBUser", "", TEXT, "user")
     fallback_db_password: str = later("FallbackDBPassword", "", TEXT, "password", secret=True)
     fallback_db_name: str = later("FallbackDBName", "", TEXT, "database")
-    max_retries: int = later("MaxRetries", 5, integer(0, 100), "retries of transient errors")
-    retry_delay: int = later("RetryDelay", 2, DURATION, "first delay between them")
+    max_retries: int = row("MaxRetries", 5, integer(0, 100), "retries of transient errors")
+    retry_delay: int = row("RetryDelay", 2, DURATION, "first delay between them")
 
     # Logs
     log_level: str = row("LogLevel", "info", LEVEL, "debug, info, warn or error")

@@ -5,6 +5,8 @@ Nothing here waits or draws lots: chance comes in as an argument.
 
 from dataclasses import dataclass
 
+from hmacfs.core.preconditions import http_date
+
 LONGEST_SECONDS = 60.0
 """However often something failed: what is back after a minute's silence should be noticed within the next."""
 
@@ -38,3 +40,17 @@ class Schedule:
             return None
         whole = min(self.longest, self.first * 2.0 ** min(done, _DOUBLINGS))
         return whole * (1 - chance / 2)
+
+
+def retry_after(value: str, now: float) -> float:
+    """Seconds that a Retry-After header asks to wait (RFC 9110 section 10.2.3), 0 when it is absent or malformed.
+
+    Args:
+        value: seconds, or an HTTP date.
+        now: Unix seconds.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return float(text)
+    moment = http_date(text) if text else None
+    return 0.0 if moment is None else max(0.0, moment - now)

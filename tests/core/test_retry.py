@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmacfs.core.retry import LONGEST_SECONDS, Schedule
+from hmacfs.core.retry import LONGEST_SECONDS, Schedule, retry_after
 
 
 def delays(schedule: Schedule, chance: float) -> list[float]:
@@ -57,3 +57,24 @@ def test_every_delay_is_between_half_and_the_whole_of_what_doubling_says(done: i
     whole = min(60, first * 2**done)
     assert delay is not None
     assert whole / 2 <= delay <= whole
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("", 0),
+        ("-1", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("٣", 0),
+        ("9" * 30, 0),
+        ("Tue, 14 Nov 2023 22:13:30 GMT", 10),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0),
+        ("Tue, 14 Nov", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
+    assert retry_after(value, 1_700_000_000) == seconds
