@@ -25,7 +25,7 @@ def upload(url: str, path: Path, content_type: str, chunk: int) -> tuple[str, in
         The URL of the upload, and how often it had to ask where to go on.
 
     Raises:
-        OSError: the server could not be reached several times in a row, or said no.
+        OSError: nothing arrived in several attempts in a row, or the server said no.
     """
     total = path.stat().st_size
     created = {"Upload-Complete": "?0", "Upload-Length": str(total), "Content-Type": content_type}
@@ -37,7 +37,8 @@ def upload(url: str, path: Path, content_type: str, chunk: int) -> tuple[str, in
                 if failures:
                     asked += 1
                     head = _send("HEAD", resource, None, {})
-                    done, offset = head.headers["Upload-Complete"] == "?1", int(head.headers["Upload-Offset"])
+                    done, reached = head.headers["Upload-Complete"] == "?1", int(head.headers["Upload-Offset"])
+                    failures, offset = 0 if reached > offset else failures, reached
                 if not done:
                     file.seek(offset)
                     piece = file.read(chunk)

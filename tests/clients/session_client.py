@@ -25,7 +25,7 @@ def upload(url: str, path: Path, content_type: str, chunk: int) -> int:
         How often it had to ask where to go on.
 
     Raises:
-        OSError: the server could not be reached several times in a row, or said no.
+        OSError: nothing arrived in several attempts in a row, or the server said no.
     """
     token, total = secrets.token_urlsafe(24), path.stat().st_size
     offset, asked, failures, done = 0, 0, 0, False
@@ -34,7 +34,8 @@ def upload(url: str, path: Path, content_type: str, chunk: int) -> int:
             try:
                 if failures:
                     asked += 1
-                    done, offset = _put(url, f"bytes */{total}", b"", content_type, token)
+                    done, reached = _put(url, f"bytes */{total}", b"", content_type, token)
+                    failures, offset = 0 if reached > offset else failures, reached
                 if not done:
                     file.seek(offset)
                     piece = file.read(chunk)

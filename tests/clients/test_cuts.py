@@ -25,3 +25,15 @@ def test_an_upload_goes_on_behind_a_cut(
     measured = upload_through(server, fleet, variant, source, cut)
 
     assert measured.again <= 2 * CHUNK  # a browser sends a request again on its own account before Uppy hears of it
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_an_upload_in_one_request_goes_on_behind_many_cuts(
+    server: Server, fleet: Fleet, source: Source, variant: Variant, kind: Kind
+) -> None:
+    places = sorted(place for _, place in around(SIZE, CHUNK, ["first", "middle", "end"]) + anywhere(SIZE, 3, seed=2))
+
+    measured = upload_through(server, fleet, variant, source, Cut(tuple(places), kind, "many"), chunk=SIZE)
+
+    assert measured.resumed > 0

@@ -13,7 +13,7 @@ from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 from tusclient.storage.filestorage import FileStorage
 
-ATTEMPTS = 6
+ATTEMPTS = 20
 
 
 def upload(job: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import { build } from 'esbuild'
 import { chromium } from 'playwright-core'
 import { serve } from './lines.mjs'
 
-const ATTEMPTS = 6
+const ATTEMPTS = 20
 const PAGE = '<!doctype html><meta charset="utf-8"><title>Upload</title><input type="file"><script src="/page.js"></script>'
 const FLAGS = [
   '--no-sandbox', // root has no other way

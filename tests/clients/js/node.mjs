@@ -6,7 +6,7 @@ import { FileUrlStorage, Upload } from 'tus-js-client'
 import { serve } from './lines.mjs'
 
 const RETRY_DELAYS = [0, 50, 200, 1000, 3000]
-const ATTEMPTS = 6
+const ATTEMPTS = 20
 
 function attempt(job, seen) {
   return new Promise((resolve, reject) => {
