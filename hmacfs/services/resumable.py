@@ -23,7 +23,9 @@ from hmacfs.errors import (
     TakenOver,
     UnknownUpload,
     UploadBusy,
+    UploadComplete,
     UploadExists,
+    UploadGone,
     WrongOffset,
     WrongSlot,
 )
@@ -165,17 +167,15 @@ class Resumable:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
         """
         content_type = self._authority.content_type(request)
-        published = self._published(request, may_ask=False)
-        length = (piece.end or 0) - piece.first
-        if published is not None:
-            with self._admission.upload(request.client, 0):
-                self._intake.collect(body, length, drop)
-            return published
-        with self._session_for(request, piece, content_type) as partial:
-            self._check_piece(partial, piece)
-            with self._admission.upload(request.client, length) as progress:
-                self._write(partial, piece, body, request.wanted, progress.wrote)
-            return self._after(partial, request.wanted, publishes=True)
+        if (published := self._published(request, may_ask=False)) is not None:
+            return self._replayed(request, piece, body, published)
+        try:
+            with self._session_for(request, piece, content_type) as partial:
+                return self._put_piece(partial, request, piece, body)
+        except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
+            if (published := self._published(request, may_ask=False)) is None:
+                raise UnknownUpload from None
+            return self._replayed(request, piece, body, published)
 
     def put_whole(self, request: UploadRequest, body: Body) -> Progress:
         """A plain PUT with a token: it stages on its own from byte 0. Broken off, it is what the token stands for from
@@ -261,6 +261,23 @@ class Resumable:
             self._recorder.session_ended(partial.header.key)
 
     # The common parts
+
+    def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+        length = (piece.end or 0) - piece.first
+        self._check_piece(partial, piece)
+        with self._admission.upload(request.client, length) as progress:
+            self._write(partial, piece, body, request.wanted, progress.wrote)
+        try:
+            return self._after(partial, request.wanted, publishes=True)
+        except UploadGone:  # a plain PUT of the slot was faster
+            self._storage.check_vacant(request.path)
+            raise
+
+    def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
+        """A piece of a file that is there already: its bytes are read and dropped."""
+        with self._admission.upload(request.client, 0):
+            self._intake.collect(body, (piece.end or 0) - piece.first, drop)
+        return published
 
     def _published(self, request: UploadRequest, *, may_ask: bool) -> Progress | None:
         """The answer for a slot whose file is there already; None while it is not.

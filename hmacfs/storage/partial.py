@@ -106,6 +106,14 @@ class LocalPartial:
         self.journal.want(0, META)
         self._forget(tidy=tidy)
 
+    def went_back_now(self) -> bool:
+        """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is
+        synced, and the machine was booted since."""
+        if self._home.storage.syncs_files or self.header.face != "draft":
+            return False
+        journal = self.journal
+        return any(record.durable < record.end and not journal.is_believed(record) for record in journal.records())
+
     def know_token(self) -> None:
         """Let the session be known by its token in any slot. A leftover of an earlier one gives way."""
         place = self._home.token_path(self.name)

@@ -245,7 +245,7 @@ class LocalPartials:
 
     def _living(self, slot: str, name: str) -> LocalPartial | None:
         partial = self._open(slot, name)
-        if partial is None or not self._is_expired(partial):
+        if partial is None or not (self._is_expired(partial) or partial.went_back_now()):
             return partial
         if partial.take_over_now():
             partial.remove_now()
