@@ -64,7 +64,7 @@ if [ "$purpose" = test ]; then
     # mysqlclient has no wheel: it is compiled against the client library and Python's headers.
     need_packages "what the tests need" \
         curl gcc pkg-config python3-dev default-libmysqlclient-dev nginx-light e2fsprogs \
-        redis-server postgresql-15 mariadb-server-core || exit 1
+        redis-server postgresql mariadb-server-core || exit 1
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     need_packages "Python's venv module" python3-venv || exit 1
