@@ -1,21 +1,30 @@
 """The composition root: the one place that knows every layer and puts them together."""
 
+import atexit
 import logging
+import os
+import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile
+from hmacfs import boot, configfile, tiers
 from hmacfs.core.clientaddr import ProxyTrust
+from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.downloads import Downloads
 from hmacfs.services.observer import Observer
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
 from hmacfs.services.uploads import Clocks, UploadRules, Uploads
 from hmacfs.settings import Settings
+from hmacfs.state.failover import SharedState
+from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import secretfile
 from hmacfs.storage.local import LocalStorage, prepare
@@ -44,10 +53,14 @@ class Application(Flask):
     Attributes:
         files: answers requests on slots.
         admission: told when the server is about to stop.
+        state: what workers and servers share.
+        recorder: writes it behind the answers.
     """
 
     files: files.Files
     admission: Admission
+    state: SharedState
+    recorder: Recorder
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -57,6 +70,18 @@ class Application(Flask):
     def drain(self) -> None:
         """Refuse new uploads from now on; what runs goes on. The server calls this when it is about to stop."""
         self.admission.draining = True
+
+    def start(self) -> None:
+        """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
+        self.state.start()
+        self.recorder.start()
+        # Not at the drain: uploads that finish during it are recorded too.
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
+        self.recorder.stop()
+        self.state.stop()
 
 
 def create_app(settings: Settings, observer: Observer | None = None, board: Scoreboard | None = None) -> Application:
@@ -77,6 +102,10 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         dir_mode=settings.dir_mode,
     )
     observer = observer or logs.LogObserver()
+    state = tiers.shared_state(settings, _tell_tier)
+    schedule = Schedule(settings.max_retries, settings.retry_delay)
+    recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
+    retries = Retries(schedule, time.monotonic, time.sleep, random.random)
     admission = Admission(_limits(settings), board or Scoreboard(), storage.free_bytes, time.monotonic)
     uploads = Uploads(
         storage,
@@ -85,11 +114,13 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         _upload_rules(settings),
         BufferPool(settings.chunk_size),
         observer,
-        Clocks(time.monotonic, time.sleep),
+        Clocks(time.monotonic, time.sleep, time.time),
+        recorder,
+        retries,
     )
     site = files.Site(
         uploads=uploads,
-        downloads=Downloads(storage, admission),
+        downloads=Downloads(storage, admission, retries),
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
         cors=Cors(settings.cors_origins),
@@ -97,7 +128,14 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         observer=observer,
         clock=time.monotonic,
     )
-    return _application(site, admission)
+    app = _application(site, admission)
+    app.state, app.recorder = state, recorder
+    return app
+
+
+def _tell_tier(serving: Serving) -> None:
+    """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
+    logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
 
 
 def _limits(settings: Settings) -> Limits:
@@ -128,14 +166,19 @@ def create_app_from_environment() -> Application:
     """
     inherited = boot.current_settings()
     if inherited is not None:
-        return create_app(inherited, board=boot.current_board())
+        return _started(create_app(inherited, board=boot.current_board()))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():
         logs.configure(settings.log_level, settings.log_file)
         for warning in loaded.warnings:
             logs.event(logging.WARNING, warning)
-    return create_app(settings)
+    return _started(create_app(settings))
+
+
+def _started(app: Application) -> Application:
+    app.start()
+    return app
 
 
 def _application(site: files.Site, admission: Admission) -> Application:
