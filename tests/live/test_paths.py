@@ -56,7 +56,7 @@ BAD_PATHS = [
     b"/".join([b"s"] * 9),
     b".hidden",
     b".hmacfs/staging/x",
-    b".uploads/x",
+    b".upload/x",
     b"...",
 ]
 
