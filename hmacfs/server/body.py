@@ -140,7 +140,8 @@ class ChunkedBody(SocketBody):
 
     def _read_on(self, room: memoryview) -> int:
         """What has arrived. Raises ConnectionAbortedError when the connection has ended: the body has not."""
-        if self.failed or not (count := self._read(room)):
+        count = self._read(room)
+        if not count:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the connection ended before the last chunk")
         return count
 
