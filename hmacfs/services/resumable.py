@@ -185,7 +185,7 @@ class Resumable:
             RequestError: the refusal.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
+        self._check_vacant(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         with self._session(request, content_type) as known:
             is_draft = known is not None
@@ -210,7 +210,7 @@ class Resumable:
             BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
+        self._check_vacant(request)
         with self._admission.upload(request.client, 0):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, content_type, face, upload_id, note)
@@ -262,6 +262,11 @@ class Resumable:
 
     # The common parts
 
+    def _check_vacant(self, request: UploadRequest) -> None:
+        self._storage.check_vacant(request.path)
+        if request.must_match:
+            raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
+
     def _published(self, request: UploadRequest, *, may_ask: bool) -> Progress | None:
         """The answer for a slot whose file is there already; None while it is not.
 
@@ -271,9 +276,7 @@ class Resumable:
         try:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
-            self._storage.check_vacant(request.path)
-            if request.must_match:
-                raise PreconditionFailed from None  # RFC 9110 section 13.1.1: there is no current representation
+            self._check_vacant(request)
             return None
         entity, metadata = stored.entity, stored.metadata
         stored.close()
