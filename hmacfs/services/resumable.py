@@ -211,7 +211,7 @@ class Resumable:
         """
         content_type = self._authority.content_type(request)
         self._check_vacant(request)
-        with self._admission.upload(request.client, 0):
+        with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, content_type, face, upload_id, note)
             with self._created(header, drop_idle=True, is_draft=False) as partial:
@@ -322,6 +322,8 @@ class Resumable:
                     return
         if piece.first:
             raise UnknownUpload
+        with self._admission.upload(request.client, request.total):
+            pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
         try:
             with self._created(header, drop_idle=False, is_draft=False) as partial:
