@@ -192,9 +192,7 @@ class Settings:
     redis_addr: str = row("RedisAddr", "", REDIS, "Redis for shared state; empty: none", secret=True)
     redis_password: str = row("RedisPassword", "", TEXT, "its password, where RedisAddr does not say", secret=True)
     redis_db: int = row("RedisDB", 0, integer(0, 1000000), "its database, where RedisAddr does not say")
-    fallback_enabled: bool = row(
-        "FallbackEnabled", False, BOOLEAN, "an SQL server for shared state"
-    )
+    fallback_enabled: bool = row("FallbackEnabled", False, BOOLEAN, "an SQL server for shared state")
     fallback_db_type: str = row(
         "FallbackDBType",
         "postgres",
