@@ -49,9 +49,9 @@ def _first_use(make: Make, start: Barrier, number: int, failures: "multiprocessi
 
 
 def test_processes_that_make_the_tables_at_once_do_not_disturb_each_other(make: Make) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    start, failures = spawn.Barrier(PROCESSES), spawn.Queue()
-    processes = [spawn.Process(target=_first_use, args=(make, start, number, failures)) for number in range(PROCESSES)]
+    fork = multiprocessing.get_context("fork")  # as our workers come to be; nothing is connected before
+    start, failures = fork.Barrier(PROCESSES), fork.Queue()
+    processes = [fork.Process(target=_first_use, args=(make, start, number, failures)) for number in range(PROCESSES)]
 
     for process in processes:
         process.start()

@@ -62,10 +62,6 @@ class StateServer:
         """Remove what a test left, while it runs."""
         raise NotImplementedError
 
-    def __getstate__(self) -> dict[str, object]:
-        """Another process may know where it is, and does not own it."""
-        return self.__dict__ | {"_process": None}
-
     @property
     def data(self) -> Path:
         return self.folder / "data"
