@@ -22,7 +22,7 @@ from hashlib import sha256
 
 from hmacfs.core import paths
 from hmacfs.core.upload import Extents, Span, State
-from hmacfs.errors import StorageFailed, TooManyGaps
+from hmacfs.errors import BadPath, StorageFailed, TooManyGaps
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader
 
@@ -35,6 +35,8 @@ _WORD = struct.Struct("<Q")
 _RECORD = struct.Struct("<8Q")
 _STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT = range(7)
 _FREE, _WRITING, _CLOSED = range(3)
+_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
+"""What a header that a disk has damaged can make of reading it."""
 
 MAX_RECORDS = 4096
 """Far above what the bound on gaps allows: only crashes in the middle of writing leave records that never merge."""
@@ -130,12 +132,17 @@ class Journal:
                 wanted=tuple(values["wanted"]),
             )
             return header, str(values["data"])
-        except (ValueError, KeyError, TypeError, struct.error) as error:
+        except (*_DAMAGES, BadPath) as error:
             raise StorageFailed("the journal of an upload cannot be read") from error
 
     @property
     def state(self) -> State:
-        return State(os.pread(self.fd, 1, _STATE_AT)[0])
+        """Raises StorageFailed for one that nobody wrote."""
+        byte = os.pread(self.fd, 1, _STATE_AT)
+        try:
+            return State(byte[0])
+        except (ValueError, IndexError) as error:
+            raise StorageFailed("the journal of an upload cannot be read") from error
 
     def set_state(self, state: State) -> None:
         os.pwrite(self.fd, bytes((state.value,)), _STATE_AT)
