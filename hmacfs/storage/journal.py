@@ -31,6 +31,8 @@ _STATE_AT = len(_MAGIC)
 _HEADER_AT = 32
 RECORDS_AT = 16384
 RECORD_BYTES = 64
+_OF_A_PAGE = 4096 // RECORD_BYTES
+"""Records that reach the disk together."""
 _WORD = struct.Struct("<Q")
 _RECORD = struct.Struct("<8Q")
 _STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT = range(7)
@@ -217,6 +219,8 @@ class Journal:
             if touches and other.is_closed and self.is_believed(other):
                 grown = other.joined(mine)
                 self._replace(grown)
+                if mine.index // _OF_A_PAGE != other.index // _OF_A_PAGE and mine.durable > mine.first:
+                    os.fsync(self.fd)  # pages reach the disk in any order, and what the freed one says was told
                 self._set(mine.index, _STATE, _FREE)
                 mine = grown
 
