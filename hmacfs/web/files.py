@@ -193,7 +193,8 @@ class Files:
         elif isinstance(error, StorageFailed):
             self._site.observer.failed(exchange, error)
         allow = self._methods if face is None else face.allow
-        reply = errors.reply(error, allow, as_json=requests.wants_json(environ))
+        status = None if face is None else face.statuses.get(error.code)
+        reply = errors.reply(error, allow, as_json=requests.wants_json(environ), status=status)
         if face is not None:
             face.dress(reply, error)
         if environ["REQUEST_METHOD"] == "HEAD":

@@ -3,6 +3,8 @@
 Not offered: creation-defer-length and concatenation, because the signature covers the total.
 """
 
+from collections.abc import Mapping
+
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import BadHeader, BadMediaType, MethodNotAllowed, RequestError, UnsupportedTus
@@ -10,12 +12,11 @@ from hmacfs.services.observer import Exchange
 from hmacfs.services.resumable import Appending, Progress
 from hmacfs.web import requests
 from hmacfs.web.body import body_of
-from hmacfs.web.face import UPLOAD_METHODS, Resources, offset_headers, restate
+from hmacfs.web.face import UPLOAD_METHODS, Resources, offset_headers
 from hmacfs.web.reply import Headers, Reply
 from hmacfs.web.requests import Environ
 
 BODY_TYPE = "application/offset+octet-stream"
-_STATUSES = {"upload-complete": 403, "checksum-mismatch": 460}
 _OURS = ("Tus-Resumable", tus.VERSION)
 
 
@@ -37,6 +38,8 @@ class TusFace:
     Args:
         target: the slot that an upload is created for, or the id of one.
     """
+
+    statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
     def __init__(self, resources: Resources, target: SlotPath | str, client: str) -> None:
         self._resources = resources
@@ -60,7 +63,6 @@ class TusFace:
         raise MethodNotAllowed
 
     def dress(self, reply: Reply, error: RequestError) -> None:
-        restate(reply, error, _STATUSES)
         reply.headers.append(_OURS)
         if isinstance(error, UnsupportedTus):
             reply.headers.append(("Tus-Version", tus.VERSION))
