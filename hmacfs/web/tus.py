@@ -5,6 +5,8 @@ Not offered: creation-defer-length and concatenation, because the signature cove
 
 from collections.abc import Mapping
 
+from collections.abc import Mapping
+
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import BadHeader, BadMediaType, MethodNotAllowed, RequestError, UnsupportedTus
@@ -38,6 +40,8 @@ class TusFace:
     Args:
         target: the slot that an upload is created for, or the id of one.
     """
+
+    statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
     statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
