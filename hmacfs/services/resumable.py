@@ -203,6 +203,10 @@ class Resumable:
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
+    def check(self, request: UploadRequest) -> None:
+        """Only what is judged first. Raises BadSignature, TooLarge."""
+        self._authority.content_type(request)
+
     def create(self, request: UploadRequest, face: str, note: str) -> str:
         """A new upload of the slot, without a byte; its id.
 

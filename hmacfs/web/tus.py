@@ -82,6 +82,7 @@ class TusFace:
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         has_body = requests.body_length(environ) != 0
         if has_body and not _is_body_type(environ):
+            self._resources.resumable.check(upload)  # policy comes after the signature and the size
             raise BadMediaType
         upload_id = self._resources.resumable.create(upload, "tus", note)
         headers: Headers = [_OURS, ("Location", self._resources.location(upload_id)), ("Content-Length", "0")]
