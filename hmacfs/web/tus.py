@@ -4,12 +4,19 @@ Not offered: creation-defer-length and concatenation, because the signature cove
 """
 
 from collections.abc import Mapping
-
-from collections.abc import Mapping
+from contextlib import suppress
 
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import BadHeader, BadMediaType, MethodNotAllowed, RequestError, UnsupportedTus
+from hmacfs.errors import (
+    BadHeader,
+    BadMediaType,
+    MethodNotAllowed,
+    RequestError,
+    UnknownUpload,
+    UnsupportedTus,
+    UploadGone,
+)
 from hmacfs.services.observer import Exchange
 from hmacfs.services.resumable import Appending, Progress
 from hmacfs.web import requests
@@ -40,8 +47,6 @@ class TusFace:
     Args:
         target: the slot that an upload is created for, or the id of one.
     """
-
-    statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
     statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
@@ -87,7 +92,12 @@ class TusFace:
         upload_id = self._resources.resumable.create(upload, "tus", note)
         headers: Headers = [_OURS, ("Location", self._resources.location(upload_id)), ("Content-Length", "0")]
         if has_body or not total:
-            headers += offset_headers(self._append(environ, upload_id, 0, exchange))
+            try:
+                headers += offset_headers(self._append(environ, upload_id, 0, exchange))
+            except RequestError:
+                with suppress(UnknownUpload, UploadGone):
+                    self._resources.resumable.terminate(upload_id)  # nobody was told of it
+                raise
         else:
             headers += offset_headers(self._resources.resumable.head(upload_id))
         return Reply(201, headers)
