@@ -227,13 +227,15 @@ def test_metadata_that_cannot_be_read_is_400(server: Server, words: str) -> None
     assert face(answer) == (400, "bad-header")
 
 
-def test_a_body_longer_than_the_upload_is_413_and_leaves_nothing_of_it(server: Server) -> None:
+def test_a_creation_whose_body_is_refused_leaves_nothing_because_nobody_knows_its_location(server: Server) -> None:
     slot = Slot(server, "refused/longer", 5)
     before = parts_of(server)
 
-    answer = slot.create_tus(b"0123456789")
+    longer = slot.create_tus(b"0123456789")
+    damaged = slot.create_tus(b"0123", [("Upload-Checksum", "sha1 " + "A" * 27 + "=")])
 
-    assert face(answer) == (413, "body-too-long")
+    assert face(longer) == (413, "body-too-long")
+    assert face(damaged) == (460, "checksum-mismatch")
     assert parts_of(server) == before
     assert get(server, slot.path).status == 404
 
@@ -243,6 +245,7 @@ def test_the_order_of_checks_of_a_creation(server: Server) -> None:
     slot, there = Slot(server, "order/slot", 10), Slot(server, "order/there", 10)
     below, huge = Slot(server, "order/there/below", 10), Slot(server, "order/there", LARGEST + 1)
     other = [("Content-Type", "text/plain")]
+    coded = [TUS, TUS_BODY, ("Upload-Length", "10"), ("Transfer-Encoding", "gzip, chunked")]
 
     refused = [
         (400, "bad-path", Slot(server, ".hidden/x", 10).unsigned.create_tus()),
@@ -256,7 +259,7 @@ def test_the_order_of_checks_of_a_creation(server: Server) -> None:
         (409, "file-exists", there.create_tus()),
         (409, "path-conflict", below.create_tus()),
         (412, "precondition-failed", slot.create_tus(None, [("If-Match", "*")])),
-        (501, "unsupported-coding", slot.create_tus(None, [("Transfer-Encoding", "gzip, chunked")])),
+        (501, "unsupported-coding", request(server, "POST", slot.unsigned.target, coded, chunked(b"x"))),
     ]
     of_body = request(
         server, "POST", slot.target, [TUS, ("Upload-Length", "10"), ("Content-Length", "1"), *other], b"x"
