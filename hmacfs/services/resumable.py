@@ -304,7 +304,9 @@ class Resumable:
         )
         try:
             if partial is None and request.token and self._partials.knows_token(request.token):
-                raise WrongSlot
+                partial = self._partials.find(request.path, "session", request.token)  # it may have begun just now
+                if partial is None:
+                    raise WrongSlot
             if partial is not None and _differs(partial.header, request, content_type):
                 raise WrongSlot
             yield partial
