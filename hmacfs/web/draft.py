@@ -4,6 +4,7 @@ Interop version 6 uses the same fields, and is served too.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from hmacfs.core import structured
@@ -39,6 +40,8 @@ class DraftFace:
     Args:
         target: the slot that is uploaded to, or the id of an upload.
     """
+
+    statuses: Mapping[str, int] = {}
 
     def __init__(self, resources: Resources, target: SlotPath | str, client: str) -> None:
         self._resources = resources
