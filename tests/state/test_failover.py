@@ -458,9 +458,9 @@ def test_the_embedded_file_is_nobody_elses_business(make: Make, tmp_path: Path) 
     state = make()
     state.record_files([file_row("a")])
 
-    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("state.db", "state.db-wal", "handover.lock")}
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("state.db", "state.db-wal")}
 
-    assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "handover.lock": 0o600}
+    assert modes == {"state.db": 0o600, "state.db-wal": 0o600}
 
 
 def test_nothing_is_connected_before_it_is_used(tmp_path: Path) -> None:
