@@ -11,6 +11,7 @@ Which rule holds by which mechanism:
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
@@ -126,14 +127,17 @@ class LocalPartial:
             raise UploadGone from None
 
     def _settle(self) -> Snapshot:
-        if self._home.storage.syncs_files and self.journal.state is State.OPEN:
-            with self.journal.guarded():
-                records = self.journal.records()
-                if not all(self.journal.is_settled(record) for record in records):
-                    self._sync_data()
-                    self.journal.make_durable(records)
-                    os.fsync(self.journal.fd)
-        return self.look_now()
+        if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
+            return self.look_now()
+        with self.journal.guarded():
+            records = self.journal.records()
+            # Of these and nothing newer: somebody may be writing, and what comes after this look is not synced.
+            extents = self.journal.extents_of(records)
+            if not all(self.journal.is_settled(record) for record in records):
+                self._sync_data()
+                self.journal.make_durable(records)
+                os.fsync(self.journal.fd)
+        return replace(self.look_now(), extents=extents)
 
     def _sync_data(self) -> None:
         fd = self.open_data(os.O_RDONLY)
