@@ -226,8 +226,9 @@ class LocalPartial:
 
     def _replace(self, other: "LocalPartial") -> None:
         with self._home.locked(self._slot):
-            other.journal.set_state(State.GONE)
+            # The name changes hands before the old one is over: a crash leaves the token the one or the other.
             fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()
             _unlink(os.path.join(self._folder, other.data_name))
