@@ -309,12 +309,17 @@ class LocalPartials:
             for partial in open_ones:
                 if partial is not None:
                     partial.close()
-            for name in os.listdir(folder):
-                path = os.path.join(folder, name)
-                age = self._clock() - os.stat(path).st_mtime
-                if name not in named and name not in readable and age > self._ttl:
-                    os.unlink(path)
+            for name in self._names(slot, ""):  # none at all where the last upload took the folder with it
+                if name not in named and name not in readable:
+                    self._unlink_old(os.path.join(folder, name))
             fsutil.remove_empty(folder)
+
+    def _unlink_old(self, path: str) -> None:
+        try:
+            if self._clock() - os.stat(path).st_mtime > self._ttl:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # its upload has ended meanwhile
 
     def _sweep_tokens(self) -> None:
         for name in os.listdir(self._tokens):
