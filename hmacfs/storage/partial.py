@@ -237,13 +237,27 @@ class LocalPartial:
 
     def _forget(self, *, keep_journal: bool = False, tidy: bool = True) -> None:
         _unlink(os.path.join(self._folder, self.data_name))
-        if not keep_journal:
-            _unlink(os.path.join(self._folder, self.name))
-            if self.header.face == "session" and not self.is_draft:
-                _unlink(self._home.token_path(self.name))
-        if tidy:
-            with self._home.locked(self._slot):
-                fsutil.remove_empty(self._folder)
+        if not tidy:
+            self._forget_names(keep_journal)
+            return
+        with self._home.locked(self._slot):
+            self._forget_names(keep_journal)
+            fsutil.remove_empty(self._folder)
+
+    def _forget_names(self, keep_journal: bool) -> None:
+        """The names that are still this journal's: one that expired or was replaced may have left them to another."""
+        if keep_journal:
+            return
+        self._unlink_ours(os.path.join(self._folder, self.name))
+        if self.header.face == "session" and not self.is_draft:
+            self._unlink_ours(self._home.token_path(self.name))
+
+    def _unlink_ours(self, path: str) -> None:
+        try:
+            if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(self.journal.fd)):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 class LocalClaim:
