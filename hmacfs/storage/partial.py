@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, PathConflict, UploadGone
+from hmacfs.errors import FileExists, PathConflict, UploadComplete, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
@@ -126,6 +126,15 @@ class LocalPartial:
         except FileNotFoundError:
             raise UploadGone from None
 
+    def _open_for_writing(self) -> int:
+        """The data file, unless it is the published one: a crash may come between the link and the note of it, and a
+        reboot may then take back what the journal had of the bytes."""
+        fd = self.open_data(os.O_RDWR)
+        if os.fstat(fd).st_nlink > 1:
+            os.close(fd)
+            raise UploadComplete
+        return fd
+
     def _settle(self) -> Snapshot:
         if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
             return self.look_now()
@@ -159,7 +168,7 @@ class LocalPartial:
             with journal.guarded():
                 upload.move(journal.state, Event.WRITE)
                 missing = journal.extents().missing(first, end)
-                fd = self.open_data(os.O_RDWR)
+                fd = self._open_for_writing()
                 try:
                     index = journal.add(missing[0][0], missing[-1][1]) if missing else -1
                 except BaseException:
