@@ -240,12 +240,12 @@ class LocalPartial:
             other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()
-            _unlink(os.path.join(self._folder, other.data_name))
+            fsutil.remove_file(os.path.join(self._folder, other.data_name))
             if self._home.storage.syncs_directories:
                 fsutil.sync_directory(self._folder)
 
     def _forget(self, *, keep_journal: bool = False, tidy: bool = True) -> None:
-        _unlink(os.path.join(self._folder, self.data_name))
+        fsutil.remove_file(os.path.join(self._folder, self.data_name))
         if not tidy:
             self._forget_names(keep_journal)
             return
@@ -328,10 +328,3 @@ class LocalClaim:
             with journal.guarded():
                 journal.close_record(self._index)
         journal.unlock(*lock)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

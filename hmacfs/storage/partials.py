@@ -179,18 +179,23 @@ class LocalPartials:
         folder = self.slot_dir(slot)
         data_name = secrets.token_hex(16) + DATA
         draft = os.path.join(folder, secrets.token_hex(16) + DRAFT)
-        self.storage.staging.create_at(os.path.join(folder, data_name))
-        journal = Journal(os.open(draft, _CREATE, 0o600), self._boot)
+        fd = -1
         try:
+            self.storage.staging.create_at(os.path.join(folder, data_name))
+            fd = os.open(draft, _CREATE, 0o600)
+            journal = Journal(fd, self._boot)
             journal.begin(header, data_name)
             if self.storage.syncs_files:
-                os.fsync(journal.fd)
+                os.fsync(fd)
             fsutil.rename(draft, os.path.join(folder, name))
             if self.storage.syncs_directories:
                 for directory in (folder, os.path.dirname(folder), self.root):
                     fsutil.sync_directory(directory)
         except BaseException:
-            os.close(journal.fd)
+            if fd >= 0:
+                os.close(fd)
+            for leftover in (draft, os.path.join(folder, name), os.path.join(folder, data_name)):
+                fsutil.remove_file(leftover)  # it would count for the slot until SessionTTL
             raise
         return LocalPartial(self, journal, header, slot, name, data_name)
 
