@@ -23,7 +23,7 @@ from hmacfs.core.upload import State
 from hmacfs.errors import ConfigError, StorageFailed, TooManySessions, UploadExists
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader, os_errors_translated
-from hmacfs.storage.journal import Journal, boot_tag
+from hmacfs.storage.journal import META, Journal, boot_tag
 from hmacfs.storage.local import PRIVATE, LocalStorage
 from hmacfs.storage.partial import LocalPartial
 
@@ -187,6 +187,8 @@ class LocalPartials:
             journal.begin(header, data_name)
             if self.storage.syncs_files:
                 os.fsync(fd)
+            if name.startswith(UNNAMED):
+                journal.try_lock(0, META)  # a draft that nobody holds is taken for what a killed process left
             fsutil.rename(draft, os.path.join(folder, name))
             if self.storage.syncs_directories:
                 for directory in (folder, os.path.dirname(folder), self.root):
@@ -208,10 +210,10 @@ class LocalPartials:
             partial = self._open(slot, name)
             if partial is None:
                 continue
-            is_dead_draft = partial.is_draft and partial.take_over_now()
+            is_dead_draft = partial.is_draft and partial.is_idle_now()
             if is_dead_draft or self._is_expired(partial):
                 partial.remove_now(tidy=False)
-            elif drop_idle and partial.take_over_now():
+            elif drop_idle and partial.is_idle_now():
                 idle.append(partial)
                 continue
             partial.close()
