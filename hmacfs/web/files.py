@@ -231,8 +231,10 @@ def blueprint(files: Files) -> Blueprint:
 
 
 def _shown(raw: bytes) -> str:
-    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart. That holds
-    where something stands before it too, as a wrong prefix of a proxy does, or a slash too many."""
+    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart.
+
+    That holds where something stands before it too, as a wrong prefix of a proxy does, or a slash too many.
+    """
     before, mark, upload_id = raw.partition(UPLOADS)
     raw = before + mark + upload_id[:_SHOWN_ID_CHARACTERS]
     return paths.shown(raw[:_SHOWN_PATH_BYTES])
