@@ -10,6 +10,7 @@ from typing import Any
 from hmacfs.core import structured
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import (
+    BadContentRange,
     BadHeader,
     BadMediaType,
     BadUploadLength,
@@ -80,6 +81,8 @@ class DraftFace:
         return "Upload-Limit", self._resources.limits
 
     def _put(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise BadContentRange  # RFC 9110 section 14.4: it means nothing here, so it is refused and never ignored
         is_last = structured.boolean(environ["HTTP_UPLOAD_COMPLETE"], "Upload-Complete")
         length = requests.body_length(environ)
         total = _declared(environ)
