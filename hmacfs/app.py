@@ -1,33 +1,49 @@
 """The composition root: the one place that knows every layer and puts them together."""
 
+import atexit
 import logging
+import os
+import random
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile
+from hmacfs import boot, configfile, tiers
 from hmacfs.core.clientaddr import ProxyTrust
+from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
+from hmacfs.services.authority import Authority
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.downloads import Downloads
+from hmacfs.services.intake import Clocks, Intake, Pace
+from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.resumable import Resumable, ResumeRules
+from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
-from hmacfs.services.uploads import Clocks, UploadRules, Uploads
+from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
+from hmacfs.state.failover import SharedState
+from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import secretfile
+from hmacfs.storage import partials, secretfile
 from hmacfs.storage.local import LocalStorage, prepare
+from hmacfs.storage.partials import LocalPartials
 from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
+from hmacfs.web.face import Resources
 from hmacfs.web.responses import Offload
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_SHORT = frozenset(("GET", "HEAD", "OPTIONS", "PUT"))
+_SHORT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"))
 
 DISK_THREADS = 8
 DEFAULT_TRANSFERS = 1000
@@ -44,10 +60,16 @@ class Application(Flask):
     Attributes:
         files: answers requests on slots.
         admission: told when the server is about to stop.
+        state: what workers and servers share.
+        recorder: writes it behind the answers.
+        janitor: removes what is over; None where nothing ever is.
     """
 
     files: files.Files
     admission: Admission
+    state: SharedState
+    recorder: Recorder
+    janitor: Janitor | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -57,6 +79,37 @@ class Application(Flask):
     def drain(self) -> None:
         """Refuse new uploads from now on; what runs goes on. The server calls this when it is about to stop."""
         self.admission.draining = True
+
+    def start(self) -> None:
+        """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
+        self.state.start()
+        self.recorder.start()
+        if self.janitor is not None:
+            self.janitor.start()
+        # Not at the drain: uploads that finish during it are recorded too.
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
+        if self.janitor is not None:
+            self.janitor.stop()
+        self.recorder.stop()
+        self.state.stop()
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """What several use cases work with."""
+
+    storage: LocalStorage
+    authority: Authority
+    admission: Admission
+    intake: Intake
+    observer: Observer
+    state: SharedState
+    recorder: Recorder
+    retries: Retries
+    clocks: Clocks
 
 
 def create_app(settings: Settings, observer: Observer | None = None, board: Scoreboard | None = None) -> Application:
@@ -69,6 +122,44 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         ConfigError: StoreDir or the secret cannot be used.
     """
     prepare(settings.store_dir)
+    shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard())
+    kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
+    uploads = Uploads(
+        shop.storage,
+        shop.authority,
+        shop.admission,
+        shop.intake,
+        shop.observer,
+        shop.clocks,
+        shop.recorder,
+        shop.retries,
+        kept.count if kept else None,
+        settings.max_sessions_per_slot,
+    )
+    site = files.Site(
+        uploads=uploads,
+        downloads=Downloads(shop.storage, shop.admission, shop.retries),
+        prefix=settings.upload_sub_dir,
+        trust=ProxyTrust(settings.trusted_proxies),
+        cors=Cors(settings.cors_origins),
+        offload=Offload(settings.direct_downloads, settings.store_dir),
+        observer=shop.observer,
+        clock=time.monotonic,
+        verify_checksums=settings.checksum_verification,
+        resources=_resources(settings, shop, uploads, kept) if kept else None,
+    )
+    app = _application(site, shop.admission)
+    app.state, app.recorder = shop.state, shop.recorder
+    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
+    return app
+
+
+def _sweep_seconds(settings: Settings) -> float:
+    """Unfinished uploads go soon after their time, also where it is shorter than SweepInterval."""
+    return min(settings.sweep_interval, settings.session_ttl / 4)
+
+
+def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Workshop:
     storage = LocalStorage(
         settings.store_dir,
         make_pool(DISK_THREADS),
@@ -76,28 +167,49 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         file_mode=settings.file_mode,
         dir_mode=settings.dir_mode,
     )
-    observer = observer or logs.LogObserver()
-    admission = Admission(_limits(settings), board or Scoreboard(), storage.free_bytes, time.monotonic)
-    uploads = Uploads(
-        storage,
+    authority = Authority(
         Keyring(settings.secret or secretfile.load_or_make(settings.state_dir)),
-        admission,
-        _upload_rules(settings),
-        BufferPool(settings.chunk_size),
-        observer,
-        Clocks(time.monotonic, time.sleep),
-    )
-    site = files.Site(
-        uploads=uploads,
-        downloads=Downloads(storage, admission),
+        max_size=settings.upload_max_size,
+        type_from_extension=settings.content_type_from_extension,
         prefix=settings.upload_sub_dir,
-        trust=ProxyTrust(settings.trusted_proxies),
-        cors=Cors(settings.cors_origins),
-        offload=Offload(settings.direct_downloads, settings.store_dir),
-        observer=observer,
-        clock=time.monotonic,
     )
-    return _application(site, admission)
+    admission = Admission(_limits(settings), board, storage.free_bytes, time.monotonic)
+    clocks = Clocks(time.monotonic, time.sleep, time.time)
+    intake = Intake(_pace(settings), BufferPool(settings.chunk_size), admission, clocks)
+    schedule = Schedule(settings.max_retries, settings.retry_delay)
+    state = tiers.shared_state(settings, _tell_tier)
+    recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
+    retries = Retries(schedule, time.monotonic, time.sleep, random.random)
+    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks)
+
+
+def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
+    partials.prepare(settings.store_dir)
+    most, ttl = settings.max_sessions_per_slot, settings.session_ttl
+    return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
+
+
+def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials) -> Resources:
+    """What the faces of resumable uploads work with."""
+    resumable = Resumable(
+        shop.storage,
+        kept,
+        shop.authority,
+        shop.admission,
+        shop.intake,
+        uploads,
+        shop.recorder,
+        shop.retries,
+        shop.clocks,
+        ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
+    )
+    interim = settings.enable_interim_responses
+    return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim)
+
+
+def _tell_tier(serving: Serving) -> None:
+    """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
+    logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
 
 
 def _limits(settings: Settings) -> Limits:
@@ -109,11 +221,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _upload_rules(settings: Settings) -> UploadRules:
-    return UploadRules(
-        max_size=settings.upload_max_size,
-        type_from_extension=settings.content_type_from_extension,
-        prefix=settings.upload_sub_dir,
+def _pace(settings: Settings) -> Pace:
+    return Pace(
         silence=settings.read_timeout,
         max_rate=settings.max_bytes_per_second,
         min_rate=settings.min_bytes_per_second,
@@ -128,14 +237,19 @@ def create_app_from_environment() -> Application:
     """
     inherited = boot.current_settings()
     if inherited is not None:
-        return create_app(inherited, board=boot.current_board())
+        return _started(create_app(inherited, board=boot.current_board()))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():
         logs.configure(settings.log_level, settings.log_file)
         for warning in loaded.warnings:
             logs.event(logging.WARNING, warning)
-    return create_app(settings)
+    return _started(create_app(settings))
+
+
+def _started(app: Application) -> Application:
+    app.start()
+    return app
 
 
 def _application(site: files.Site, admission: Admission) -> Application:

@@ -12,22 +12,38 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- BadQuery         400  bad-query
         |   +-- BadHeader        400  bad-header
         |   +-- BadContentRange  400  bad-content-range
+        |   +-- BadChecksum      400  bad-checksum
+        |   +-- ChecksumMismatch 400  checksum-mismatch
         |   +-- BadBody          400  bad-body
         |   +-- Truncated        400  body-truncated
+        |   +-- BadUploadLength  400  inconsistent-upload-length
+        |   +-- UploadComplete   400  upload-complete (403 for tus)
         +-- BadSignature         403  bad-signature
+        +-- WrongSlot            403  wrong-slot
         +-- NotFound             404  not-found
+        |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
         +-- BodyTimeout          408  body-timeout
         +-- FileExists           409  file-exists
         +-- PathConflict         409  path-conflict
+        +-- WrongOffset          409  mismatching-upload-offset
+        +-- TooManyGaps          409  too-many-gaps
+        +-- TakenOver            409  taken-over
+        +-- UploadExists         409  upload-exists
+        +-- UploadGone           410  upload-gone
         +-- LengthRequired       411  length-required
-        +-- TooManyUploads       429  too-many-uploads
         +-- PreconditionFailed   412  precondition-failed
+        +-- UnsupportedTus       412  unsupported-tus-version
         +-- TooLarge             413  too-large
+        |   +-- BodyTooLong      413  body-too-long
+        +-- BadMediaType         415  bad-media-type
         +-- RangeNotSatisfiable  416  range-not-satisfiable
+        +-- TooManyUploads       429  too-many-uploads
+        +-- TooManySessions      429  too-many-sessions
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
+        +-- UploadBusy           503  upload-busy
         +-- ServerBusy           503  server-busy
         +-- Draining             503  draining
         +-- StateUnavailable     503  state-unavailable
@@ -88,7 +104,21 @@ class BadContentRange(BadRequest):
     """RFC 9110 section 14.4: a Content-Range on PUT that is not supported is refused, never ignored."""
 
     code = "bad-content-range"
-    sentence = "Content-Range is not accepted here."
+    sentence = "The Content-Range is malformed, does not fit the body, or is not accepted here."
+
+
+class BadChecksum(BadRequest):
+    """A checksum header that cannot be verified: refused, because ignoring it would be a promise not kept."""
+
+    code = "bad-checksum"
+    sentence = "A checksum header is malformed or names no algorithm that is known here."
+
+
+class ChecksumMismatch(BadRequest):
+    """The bytes that arrived are not those that a checksum header announced. The detail names the algorithm only."""
+
+    code = "checksum-mismatch"
+    sentence = "The content does not have the checksum that was declared; it was not stored."
 
 
 class BadBody(BadRequest):
@@ -101,28 +131,57 @@ class Truncated(BadRequest):
     sentence = "The body ended before its declared length; nothing was stored."
 
 
+class BadUploadLength(BadRequest):
+    """A problem type of draft-ietf-httpbis-resumable-upload."""
+
+    code = "inconsistent-upload-length"
+    sentence = "The declared lengths of this upload contradict each other."
+
+
+class UploadComplete(BadRequest):
+    """The upload is published and takes nothing more. tus gives it 403 (protocol, section 5.2)."""
+
+    code = "upload-complete"
+    sentence = "This upload is complete already."
+
+
 class BadSignature(RequestError):
     """Missing, malformed or wrong: one face for all three, only the log tells them apart.
 
     Args:
         protocol: which parameter was judged, or "none".
         reason: "missing", "malformed" or "wrong".
+        size, content_type: what was judged, for the log.
         hints: sentences an operator can act on.
     """
 
     code, status = "bad-signature", 403
     sentence = "The signature is missing or wrong."
 
-    def __init__(self, protocol: str, reason: str, hints: Sequence[str] = ()) -> None:
+    def __init__(
+        self, protocol: str, reason: str, hints: Sequence[str] = (), *, size: int = 0, content_type: str = ""
+    ) -> None:
         super().__init__(reason)
         self.protocol = protocol
         self.reason = reason
+        self.size = size
+        self.content_type = content_type
         self.hints = tuple(hints)
+
+
+class WrongSlot(RequestError):
+    code, status = "wrong-slot", 403
+    sentence = "This session token belongs to another slot."
 
 
 class NotFound(RequestError):
     code, status = "not-found", 404
     sentence = "There is no such file."
+
+
+class UnknownUpload(NotFound):
+    code = "unknown-upload"
+    sentence = "There is no such upload; ask for its offset, or begin anew."
 
 
 class MethodNotAllowed(RequestError):
@@ -147,6 +206,48 @@ class PathConflict(RequestError):
     sentence = "The path needs a file as a directory, or a directory as a file."
 
 
+class WrongOffset(RequestError):
+    """Args: offset: where the upload really stands. provided: what the client said, None where it said nothing."""
+
+    code, status = "mismatching-upload-offset", 409
+    sentence = "The upload does not stand at this offset."
+
+    def __init__(self, offset: int, provided: int | None = None) -> None:
+        super().__init__(f"it stands at {offset}, not at {provided}")
+        self.offset = offset
+        self.provided = provided
+
+
+class TooManyGaps(RequestError):
+    """Args: offset: the length of the gap-free prefix."""
+
+    code, status = "too-many-gaps", 409
+    sentence = "The upload has too many gaps; continue at its offset."
+
+    def __init__(self, offset: int) -> None:
+        super().__init__()
+        self.offset = offset
+
+
+class TakenOver(RequestError):
+    """What had arrived is recorded."""
+
+    code, status = "taken-over", 409
+    sentence = "Another request continues this upload."
+
+
+class UploadExists(RequestError):
+    """Another request began an upload with the same token at the same moment."""
+
+    code, status = "upload-exists", 409
+    sentence = "Another request begins this upload."
+
+
+class UploadGone(RequestError):
+    code, status = "upload-gone", 410
+    sentence = "This upload has ended."
+
+
 class LengthRequired(RequestError):
     code, status = "length-required", 411
     sentence = "A Content-Length header is required."
@@ -157,9 +258,31 @@ class PreconditionFailed(RequestError):
     sentence = "A precondition of the request does not hold."
 
 
+class UnsupportedTus(RequestError):
+    """tus 1.0.0, "Tus-Resumable": another version is 412, and nothing of the request is processed."""
+
+    code, status = "unsupported-tus-version", 412
+    sentence = "This version of tus is not supported."
+
+
 class TooLarge(RequestError):
     code, status = "too-large", 413
     sentence = "The file is larger than this server accepts."
+
+
+class BodyTooLong(TooLarge):
+    code = "body-too-long"
+    sentence = "The body goes beyond the declared length of the upload."
+
+
+class BadMediaType(RequestError):
+    code, status = "bad-media-type", 415
+    sentence = "This Content-Type is not the one that the protocol wants here."
+
+
+class TooManySessions(RequestError):
+    code, status, retry_after = "too-many-sessions", 429, 5
+    sentence = "This slot has too many unfinished uploads."
 
 
 class TooManyUploads(RequestError):
@@ -191,6 +314,13 @@ class StorageFailed(RequestError):
 class StorageBusy(RequestError):
     code, status, retry_after = "storage-busy", 503, 5
     sentence = "The server is short of resources; try again."
+
+
+class UploadBusy(RequestError):
+    """Who held the upload did not give way in time."""
+
+    code, status, retry_after = "upload-busy", 503, 5
+    sentence = "Another request still holds this upload; try again."
 
 
 class ServerBusy(RequestError):

@@ -77,3 +77,26 @@ def parse_address(text: str) -> Address:
     elif ":" in host or "/" in host or "[" in host:
         raise ValueError(ADDRESS_FORM)
     return Address(host="" if host == "*" else host, port=int(port))
+
+
+def shown_size(count: int) -> str:
+    """Bytes for people, with one decimal: "0 B", "1023 B", "1.5 MiB"."""
+    if count < 1024:
+        return f"{count} B"
+    value, unit = count / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}"
+
+
+def shown_duration(seconds: int) -> str:
+    """A duration for people, in its two largest units: "0s", "59s", "1h30m", "2d3h"."""
+    left = max(0, seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if parts or count or unit == "s":
+            parts.append(f"{count}{unit}")
+    return "".join(part for part in parts[:2] if part[0] != "0" or len(parts) == 1)

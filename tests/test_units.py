@@ -196,3 +196,27 @@ def test_half_a_unit_is_no_size(text: str) -> None:
 
 def test_a_year_is_three_hundred_and_sixty_five_days() -> None:
     assert units.parse_duration("1y") == 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536 * 1024, "1.5 MiB"),
+        (1023 * 1024, "1.0 MiB"),
+        (3 * 1024**3, "3.0 GiB"),
+        (5000 * 1024**4, "5000.0 TiB"),
+    ],
+)
+def test_a_size_is_shown_in_the_largest_unit_that_fits(count: int, text: str) -> None:
+    assert units.shown_size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0s"), (0, "0s"), (59, "59s"), (60, "1m"), (61, "1m1s"), (5400, "1h30m"), (3601, "1h"), (183600, "2d3h")],
+)
+def test_a_duration_is_shown_in_its_two_largest_units(seconds: int, text: str) -> None:
+    assert units.shown_duration(seconds) == text

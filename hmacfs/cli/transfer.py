@@ -1,17 +1,18 @@
-"""hmacfs put and hmacfs get: plain transfers from the command line."""
+"""hmacfs put and hmacfs get: transfers from the command line."""
 
+import contextlib
 import http.client
 import os
-import socket
-import ssl
 import sys
+import time
 import uuid
 from typing import IO
 from urllib.parse import quote, unquote, urlsplit
 
 import click
 
-from hmacfs import __version__
+from hmacfs import units
+from hmacfs.cli import connecting
 from hmacfs.cli.common import (
     USAGE_ERROR,
     config_errors_told,
@@ -23,27 +24,43 @@ from hmacfs.cli.common import (
     settings_of,
     size_of,
 )
+from hmacfs.cli.connecting import connection
+from hmacfs.cli.sending import Sender
 from hmacfs.core import contenttype, links, paths
+from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Protocol
 from hmacfs.errors import BadPath
-from hmacfs.settings import Settings
-
-_TIMEOUT = 900.0
-_BLOCK = 1024 * 1024
-_AGENT = {"User-Agent": f"hmacfs/{__version__}"}
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """Args: path: of the server's Unix socket."""
+class _Progress:
+    """One line on a terminal that tells how far an upload got; nothing anywhere else."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT, blocksize=_BLOCK)
-        self._path = path
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._is_shown = sys.stderr.isatty()
+        self._due = 0.0
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT)
-        self.sock.connect(self._path)
+    def moved(self, place: int) -> None:
+        """``place`` bytes are on their way or arrived."""
+        now = time.monotonic()
+        if self._is_shown and now >= self._due:
+            self._due = now + 0.2
+            share = place * 100 // max(1, self._total)
+            self._write(f"{share} % of {units.shown_size(self._total)}")
+
+    def say(self, sentence: str) -> None:
+        """A line that stays."""
+        self.close()
+        click.echo(f"hmacfs: {sentence}", err=True)
+
+    def close(self) -> None:
+        """The line goes."""
+        if self._is_shown:
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
 
 
 @click.command()
@@ -53,7 +70,11 @@ class _UnixConnection(http.client.HTTPConnection):
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @config_errors_told
 def put(config_path: str | None, name: str | None, content_type: str | None, file: str) -> None:
-    """Upload FILE and print its link."""
+    """Upload FILE and print its link.
+
+    When the connection breaks or the server is busy it is tried again (MaxRetries, RetryDelay), from where the server
+    stopped where the server can do that.
+    """
     settings = settings_of(config_path)
     name = name or os.path.basename(file)
     content_type = content_type_of(content_type or contenttype.by_extension(name))
@@ -62,15 +83,21 @@ def put(config_path: str | None, name: str | None, content_type: str | None, fil
         path = paths.parse(b"%s/%s" % (str(uuid.uuid4()).encode(), os.fsencode(name)))
     except BadPath as error:
         fail(f"{name!r} cannot be a name: {error.detail}. Choose another with --name.", status=USAGE_ERROR)
-    with open(file, "rb") as body:
-        key = secret_of(settings).encode()
-        slot = links.slot(key, path, size, content_type, Protocol.V2, settings.upload_sub_dir)
-        headers = {**_AGENT, "Content-Type": content_type, "Content-Length": str(size)}
-        base = urlsplit(public_url(settings))
-        connection = _connection(settings, base.scheme, base.netloc)
-        answer = _sent(connection, "PUT", base.path + slot.put_target, body, headers)
-    if answer.status != http.client.CREATED:
-        _refused("upload", answer)
+    key = secret_of(settings).encode()
+    slot = links.slot(key, path, size, content_type, Protocol.V2, settings.upload_sub_dir)
+    base = urlsplit(public_url(settings))
+    progress = _Progress(size)
+    with open(file, "rb") as body, contextlib.closing(progress):
+        Sender(
+            lambda: connection(settings, base.scheme, base.netloc),
+            base.path + slot.put_target,
+            body,
+            size,
+            content_type,
+            Schedule(settings.max_retries, settings.retry_delay),
+            progress.say,
+            progress.moved,
+        ).run()
     click.echo(public_url(settings) + slot.get_target)
 
 
@@ -82,16 +109,14 @@ def get(output: str | None, url: str) -> None:
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.netloc.isascii()
-        connection = _connection(None, parts.scheme, parts.netloc) if is_url else None
+        opened = connection(None, parts.scheme, parts.netloc) if is_url else None
     except (ValueError, http.client.InvalidURL):
-        connection = None
-    if connection is None:
+        opened = None
+    if opened is None:
         fail(f"{url!r} is not an http or https URL.", status=USAGE_ERROR)
     # As browsers show a URL it may hold letters and spaces that have to be encoded; what is encoded already stays.
     target = quote(parts.path + (f"?{parts.query}" if parts.query else ""), safe="/%:@!$&'()*+,;=?~-._")
-    answer = _sent(connection, "GET", target or "/", None, dict(_AGENT))
-    if answer.status != http.client.OK:
-        _refused("download", answer)
+    answer = _answer(opened, target or "/")
     name = output or os.path.basename(unquote(parts.path)) or "download"
     if name == "-":
         _copy(answer, sys.stdout.buffer)
@@ -111,46 +136,21 @@ def get(output: str | None, url: str) -> None:
     click.echo(name)
 
 
-def _connection(settings: Settings | None, scheme: str, netloc: str) -> http.client.HTTPConnection:
-    if settings is not None and settings.listen_port.path and not settings.base_url:
-        return _UnixConnection(settings.listen_port.path)
-    if scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(netloc, timeout=_TIMEOUT, blocksize=_BLOCK, context=context)
-    return http.client.HTTPConnection(netloc, timeout=_TIMEOUT, blocksize=_BLOCK)
-
-
-def _sent(
-    connection: http.client.HTTPConnection, method: str, target: str, body: IO[bytes] | None, headers: dict[str, str]
-) -> http.client.HTTPResponse:
-    """The answer; also when the server refused before it had read the whole body."""
+def _answer(connection: http.client.HTTPConnection, target: str) -> http.client.HTTPResponse:
+    """The answer to a GET that was not refused."""
     try:
-        try:
-            connection.request(method, target, body=body, headers=headers)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the refusal is waiting to be read
-        return connection.getresponse()
-    except ConnectionRefusedError:
-        fail(f"nobody listens at {connection.host}:{connection.port}. Is the server running?")
+        connection.request("GET", target, headers=connecting.AGENT)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            fail(f"the download was refused: {connecting.refusal(answer)}")
+        return answer
     except (OSError, http.client.HTTPException) as error:
-        fail(f"the connection to {connection.host} failed: {_printable(str(error)) or type(error).__name__}.")
-
-
-def _refused(what: str, answer: http.client.HTTPResponse) -> None:
-    sentence = answer.read(1000).decode("utf-8", "replace").strip().partition("\n")[0]
-    code = answer.getheader("X-Error-Code")
-    told = f"{answer.status} {answer.reason}. {sentence}" + (f" ({code})" if code else "")
-    fail(f"the {what} was refused: {_printable(told)}")
-
-
-def _printable(text: str) -> str:
-    """The other side's words must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+        fail(connecting.trouble(connection, error).sentence)
 
 
 def _copy(answer: http.client.HTTPResponse, file: IO[bytes]) -> None:
     try:
-        while block := answer.read(_BLOCK):
+        while block := answer.read(connecting.BLOCK):
             file.write(block)
     except (OSError, http.client.HTTPException) as error:
         fail(f"the download broke off: {error or type(error).__name__}.")

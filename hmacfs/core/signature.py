@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 
 DEFAULT_TYPE = "application/octet-stream"
 """What Prosody signs, and the reference receivers substitute, when no type was declared."""
@@ -77,6 +78,11 @@ def message(protocol: Protocol, path: bytes, size: int, content_type: str) -> by
 def sign(key: bytes, text: bytes) -> str:
     """HMAC-SHA-256 in lower-case hex."""
     return hmac.digest(key, text, "sha256").hex()
+
+
+def is_digest_of(digest: str, token: str) -> bool:
+    """Whether ``digest``, 64 hex digits or nothing, is the SHA-256 of a session token."""
+    return hmac.compare_digest(digest.encode(), sha256(token.encode()).hexdigest().encode())
 
 
 def verify(claim: Claim | None, keys: Sequence[bytes], path: bytes, size: int, types: Sequence[str]) -> Verdict:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hmacfs.core.paths import SlotPath
 from hmacfs.errors import Draining, ServerBusy, StorageFull, TooManyUploads
 
 WAIT_SECONDS = 5.0
@@ -128,6 +129,19 @@ class Admission:
         """
         return Admitted(self, client, total)
 
+    def enter_slot(self, path: SlotPath) -> int:
+        """One more body of a slot that stages on its own; how many of them run in all workers now."""
+        return self.board.enter_client(_slot_key(path))
+
+    def slot_bodies(self, path: SlotPath) -> int:
+        """How many of them run."""
+        running = self.enter_slot(path) - 1
+        self.leave_slot(path)
+        return running
+
+    def leave_slot(self, path: SlotPath) -> None:
+        self.board.leave_client(_slot_key(path))
+
     def enter_download(self) -> None:
         """Take a place for a download that outlives the call. Raises ServerBusy."""
         self.gate.enter()
@@ -145,6 +159,11 @@ class Admission:
             self._free, self._written_then, self._free_at = free, written, now
         written_since = self.board.written() - self._written_then
         return self._free - written_since - self.board.pending() - self.limits.free_space
+
+
+def _slot_key(path: SlotPath) -> str:
+    """No address looks like this, so slots and clients share the board's table."""
+    return f"slot {path.raw.decode()}"
 
 
 class Admitted:

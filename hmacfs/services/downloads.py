@@ -7,6 +7,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
 from hmacfs.errors import PreconditionFailed
 from hmacfs.services.admission import Admission
+from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
 
 CACHE_FOREVER = "public, max-age=31536000, immutable"
@@ -39,6 +40,7 @@ class Download:
         content: the slice itself, where the file is small.
         transfer: the open file, to be closed by the sender; None where ``content`` or nothing is sent.
         offloaded: the proxy sends the bytes, and judges Range itself.
+        sha256: of the whole file as hex digits, where it is known.
     """
 
     status: int
@@ -51,6 +53,7 @@ class Download:
     content: bytes = b""
     transfer: "Transfer | None" = None
     offloaded: bool = False
+    sha256: str = ""
 
 
 class Transfer:
@@ -72,17 +75,18 @@ class Transfer:
 class Downloads:
     """The use case of GET and HEAD."""
 
-    def __init__(self, storage: Storage, admission: Admission) -> None:
+    def __init__(self, storage: Storage, admission: Admission, retries: Retries) -> None:
         self._storage = storage
         self._admission = admission
+        self._retries = retries
 
     def open(self, request: DownloadRequest) -> Download:
         """Find the file and decide what to send of it.
 
         Raises:
-            NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy.
+            NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
         """
-        stored = self._storage.open(request.path, with_content=not request.head)
+        stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
         try:
             download = _plan(request, stored)
             has_body = download.length and not request.head and not download.offloaded
@@ -123,6 +127,7 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         first=first,
         length=length,
         offloaded=offloaded,
+        sha256=stored.metadata.sha256,
     )
 
 

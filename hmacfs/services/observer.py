@@ -39,6 +39,12 @@ class Observer:
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
         """A file was published; ``name`` as ``core.paths.shown`` writes it."""
 
+    def upload_expired(self, name: str) -> None:
+        """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
+
+    def sweep_failed(self, error: BaseException) -> None:
+        """What should have been removed was not; the next sweep tries again."""
+
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         """A signature did not hold; ``reason`` is "missing", "malformed" or "wrong"."""
 

@@ -1,22 +1,22 @@
-"""Receiving a file: check the signature, collect the body where nobody sees it, publish it whole.
+"""Receiving a file in one piece: check the signature, collect the body where nobody sees it, publish it whole.
 
 The order of the checks is normative (protocol, section 3): what an unsigned request may learn depends on it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from hmacfs.core import contenttype, signature
-from hmacfs.core.body import BlockSize, BodyMeter
+from hmacfs.core import checksum
+from hmacfs.core.checksum import Hasher
 from hmacfs.core.paths import SlotPath
-from hmacfs.core.signature import Claim
-from hmacfs.core.throttle import WINDOW_SECONDS, RateWatch, TokenBucket
-from hmacfs.errors import BadSignature, BodyTimeout, Draining, PreconditionFailed, RequestError, TooLarge
+from hmacfs.errors import PreconditionFailed, RequestError, TooManySessions
 from hmacfs.services.admission import Admission, Admitted
-from hmacfs.services.buffers import BufferPool
+from hmacfs.services.authority import Authority, UploadRequest
+from hmacfs.services.intake import Body, Clocks, Intake
 from hmacfs.services.observer import Observer
-from hmacfs.services.secrets import Keyring
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.retrying import Retries
+from hmacfs.state.base import FileRow
 from hmacfs.storage.base import Entity, Metadata, Storage
 
 SMALL = 64 * 1024
@@ -24,91 +24,37 @@ SMALL = 64 * 1024
 the whole work on a small file."""
 
 
-class Body(Protocol):
-    """A request body as it arrives."""
-
-    def read_into(self, buffer: memoryview) -> int | None:
-        """Fill ``buffer`` from its start until it is full or the sender pauses.
-
-        The bytes read; 0 at the end of the body; None when nothing has arrived yet. Raises BadBody, BodyTimeout or
-        Truncated, nothing else.
-        """
-
-    def wait(self, seconds: float) -> bool:
-        """Until more has arrived or the body is over; False when neither happened in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRequest:
-    """A plain PUT.
-
-    Attributes:
-        total: declared bytes of the file.
-        client: address for limits, empty when unknown.
-        content_type: the declared TYPE, already defaulted.
-        sent_type: whether the request had a Content-Type header at all.
-        must_match: an If-Match header is present, so an existing file is expected.
-        awaits_continue: the client sends its body only after 100 Continue, so every refusal should come before it.
-    """
-
-    path: SlotPath
-    total: int
-    client: str
-    content_type: str
-    sent_type: bool
-    claim: Claim | None
-    must_match: bool = False
-    awaits_continue: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRules:
-    """Attributes:
-    max_size: bytes, 0 for no limit.
-    type_from_extension: ContentTypeFromExtension.
-    prefix: the URL prefix, for hints.
-    silence: seconds that a body may pause (ReadTimeout).
-    max_rate, min_rate: bytes per second, 0 for none.
-    least_block: bytes of a slow sender's block (BufferSize).
-    """
-
-    max_size: int = 0
-    type_from_extension: bool = False
-    prefix: str = ""
-    silence: float = 900.0
-    max_rate: int = 0
-    min_rate: int = 0
-    least_block: int = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Time as the services see it: ``now`` in monotonic seconds, ``sleep`` that lets other requests run."""
-
-    now: Callable[[], float]
-    sleep: Callable[[float], None]
-
-
 class Uploads:
-    """The use case of a plain PUT."""
+    """The use case of a plain PUT.
+
+    Args:
+        partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
+        most_sessions: MaxSessionsPerSlot.
+    """
 
     def __init__(
         self,
         storage: Storage,
-        keyring: Keyring,
+        authority: Authority,
         admission: Admission,
-        rules: UploadRules,
-        buffers: BufferPool,
+        intake: Intake,
         observer: Observer,
         clocks: Clocks,
+        recorder: Recorder,
+        retries: Retries,
+        partials_of: Callable[[SlotPath], int] | None = None,
+        most_sessions: int = 0,
     ) -> None:
         self._storage = storage
-        self._keyring = keyring
+        self._authority = authority
         self._admission = admission
-        self._rules = rules
-        self._buffers = buffers
+        self._intake = intake
         self._observer = observer
         self._clocks = clocks
+        self._recorder = recorder
+        self._retries = retries
+        self._partials_of = partials_of
+        self._most_sessions = most_sessions
 
     def receive(self, request: UploadRequest, body: Body) -> Entity:
         """Store the body under its path. When this returns, the file is durable (as configured) and GET works.
@@ -117,113 +63,99 @@ class Uploads:
             RequestError: the refusal; nothing is left on disk then.
         """
         started = self._clocks.now()
-        content_type = self._authorised_type(request)
-        if self._rules.max_size and request.total > self._rules.max_size:
-            raise TooLarge
+        content_type = self._authority.content_type(request)
         is_small = request.total <= SMALL and not request.must_match and not request.awaits_continue
         if not is_small:
             self._check_vacant(request)
+        hasher = hasher_for(request)
         try:
             with self._admission.upload(request.client, request.total) as progress:
-                if is_small:
-                    entity = self._receive_small(request, body, Metadata(content_type), progress)
-                else:
-                    entity = self._receive_large(request, body, Metadata(content_type), progress)
+                receive = self._receive_small if is_small else self._receive_large
+                entity, metadata = receive(request, body, content_type, hasher, progress)
         except RequestError as error:
             if is_small and error.status in (400, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
             raise
-        self._observer.upload_completed(str(request.path), request.total, self._clocks.now() - started)
+        self.tell(request.path, request.total, metadata, self._clocks.now() - started)
         return entity
+
+    def tell(self, path: SlotPath, total: int, metadata: Metadata, seconds: float) -> None:
+        """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer."""
+        row = FileRow(
+            path.raw.decode(), total, metadata.content_type or "", metadata.sha256, "", int(self._clocks.wall()), 0
+        )
+        self._recorder.file_stored(row)
+        self._observer.upload_completed(str(path), total, seconds)
+
+    @contextmanager
+    def counted(self, path: SlotPath) -> Iterator[None]:
+        """A ``with`` block for a body that may become large, beside the slot's partials.
+
+        Raises:
+            TooManySessions: the slot has as many of both together as it may (protocol, section 5, "Bounds").
+        """
+        if self._partials_of is None:
+            yield
+            return
+        running = self._admission.enter_slot(path)
+        try:
+            if running + self._partials_of(path) > self._most_sessions:
+                raise TooManySessions
+            yield
+        finally:
+            self._admission.leave_slot(path)
 
     def _check_vacant(self, request: UploadRequest) -> None:
         self._storage.check_vacant(request.path)
         if request.must_match:
             raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
 
-    def _receive_small(self, request: UploadRequest, body: Body, metadata: Metadata, progress: Admitted) -> Entity:
+    def _receive_small(
+        self, request: UploadRequest, body: Body, content_type: str, hasher: Hasher | None, progress: Admitted
+    ) -> tuple[Entity, Metadata]:
         content = bytearray()
-        self._collect(body, request.total, content.extend)
+        self._intake.collect(body, request.total, content.extend)
+        if hasher is not None:
+            hasher.update(content)
+        metadata = Metadata(content_type, verified(hasher, request))
         entity = self._storage.store(request.path, content, metadata)
         progress.wrote(request.total)
-        return entity
+        return entity, metadata
 
-    def _receive_large(self, request: UploadRequest, body: Body, metadata: Metadata, progress: Admitted) -> Entity:
-        staged = self._storage.stage(request.path)
+    def _receive_large(
+        self, request: UploadRequest, body: Body, content_type: str, hasher: Hasher | None, progress: Admitted
+    ) -> tuple[Entity, Metadata]:
+        watch = hasher.update if hasher is not None else None
+        with self.counted(request.path):
+            staged = self._retries.run(self._storage.stage, request.path)
 
-        def write(block: memoryview) -> None:
-            staged.write(block)
-            progress.wrote(len(block))
+            def write(block: memoryview) -> None:
+                staged.write(block, watch)
+                progress.wrote(len(block))
 
-        try:
-            self._collect(body, request.total, write)
-            return staged.publish(metadata)
-        finally:
-            staged.discard()
+            try:
+                self._intake.collect(body, request.total, write)
+                metadata = Metadata(content_type, verified(hasher, request))
+                return staged.publish(metadata), metadata
+            finally:
+                staged.discard()
 
-    def _authorised_type(self, request: UploadRequest) -> str:
-        """The content type that the signature proves. Raises BadSignature, with hints for the operator."""
-        path, keys = request.path, self._keyring.keys
-        types = [request.content_type]
-        if self._rules.type_from_extension:
-            types += contenttype.candidates(path.name)
-        verdict = signature.verify(request.claim, keys, path.raw, request.total, types)
-        if verdict.ok:
-            return verdict.content_type
-        hints = signature.hints(
-            request.claim,
-            keys,
-            path.raw,
-            request.total,
-            request.content_type,
-            contenttype.candidates(path.name),
-            request.sent_type,
-            self._rules.prefix,
-        )
-        raise BadSignature(request.claim.protocol.value if request.claim else "none", verdict.reason, hints)
 
-    def _collect(self, body: Body, total: int, write: Callable[[memoryview], None]) -> None:
-        """Hand the whole body to ``write`` block by block. While nothing arrives, no buffer is held."""
-        now = self._clocks.now
-        meter = BodyMeter(total)
-        size = BlockSize(self._rules.least_block, self._buffers.size)
-        bucket = TokenBucket(self._rules.max_rate, now()) if self._rules.max_rate else None
-        watch = RateWatch(self._rules.min_rate, now()) if self._rules.min_rate else None
-        while meter.missing:
-            wanted = min(meter.missing, size.bytes, bucket.piece if bucket else total)
-            filled = self._take_block(body, size, wanted, write)
-            if filled is None:
-                self._wait(body, watch)
-                continue
-            if not filled:
-                break
-            meter.take(filled)
-            if watch:
-                watch.take(filled, now())
-            if bucket and (pause := bucket.spend(filled, now())) and meter.missing:
-                self._clocks.sleep(pause)
-        if meter.missing and self._admission.draining:
-            raise Draining
-        meter.finish()
+def hasher_for(request: UploadRequest) -> Hasher | None:
+    """Hashing costs more than moving the bytes, so it is done only for a request that carries a checksum."""
+    wanted = request.wanted
+    if wanted is checksum.NOTHING:
+        return None
+    return Hasher(checksum.algorithms((*wanted.whole, *wanted.piece)))
 
-    def _take_block(self, body: Body, size: BlockSize, wanted: int, write: Callable[[memoryview], None]) -> int | None:
-        """One read and its write. A function of its own: when it returns nothing refers to the buffer any more."""
-        begun = self._clocks.now()
-        with self._buffers.lend(wanted) as buffer:
-            filled = body.read_into(buffer[:wanted])
-            size.learn(filled, wanted, self._clocks.now() - begun)
-            if filled:
-                write(buffer[:filled])
-        return filled
 
-    def _wait(self, body: Body, watch: RateWatch | None) -> None:
-        """Until more of the body is there. Raises BodyTimeout for silence and for a body that is too slow."""
-        if watch and watch.is_too_slow(self._clocks.now()):  # all that has arrived is counted now
-            raise BodyTimeout("MinBytesPerSecond")
-        patience = self._rules.silence
-        while not body.wait(min(patience, WINDOW_SECONDS / 6) if watch else patience):
-            patience -= WINDOW_SECONDS / 6
-            if watch is None or patience <= 0:
-                raise BodyTimeout("ReadTimeout")
-            if watch.is_too_slow(self._clocks.now()):
-                raise BodyTimeout("MinBytesPerSecond")
+def verified(hasher: Hasher | None, request: UploadRequest) -> str:
+    """The SHA-256 of a body that was the whole file, as hex digits; empty where it was not computed.
+
+    Raises:
+        ChecksumMismatch: the bytes do not have a digest that the request carries.
+    """
+    if hasher is None:
+        return ""
+    hasher.verify((*request.wanted.whole, *request.wanted.piece))
+    return hasher.sha256_hex() or ""

@@ -1,17 +1,24 @@
 """The state port: facts that several workers and several servers share.
 
 Disk is the truth about bytes, and nothing here is needed to take, resume or serve a file: state says what is there
-without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for one.
+without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for
+one.
 
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 MAX_PAGE = 1000
 """Rows of one page at most, so that no answer of a tier grows without bound."""
+
+
+def page(limit: int) -> int:
+    """Rows to answer where a caller asked for ``limit``: 0 to MAX_PAGE."""
+    return max(0, min(limit, MAX_PAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +111,57 @@ class Tier(Catalog, Sessions, Protocol):
 
     def close(self) -> None:
         """Give up every connection. Never raises."""
+
+
+class Kind(StrEnum):
+    """What rows are about."""
+
+    FILES = "files"
+    SESSIONS = "sessions"
+
+
+Row = FileRow | SessionRow
+
+
+def key_of(row: Row) -> str:
+    """What a row is found by: a file's path, a session's key."""
+    return row.path if isinstance(row, FileRow) else row.key
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows that a lower tier took while a higher one was away.
+
+    Attributes:
+        revisions: changes with every write of a row, so that a row written again meanwhile is told from these.
+    """
+
+    kind: Kind
+    rows: list[Row]
+    revisions: list[int]
+
+
+class Lower(Tier, Protocol):
+    """A tier that can stand in for a higher one, and hand up what it took."""
+
+    def held(self, kind: Kind, limit: int) -> Held:
+        """At most ``limit`` rows that lie here; none when all has been handed up."""
+
+    def release(self, held: Held) -> None:
+        """Remove these rows, but not those that were written again since ``held`` was asked."""
+
+
+class Cache(Tier, Protocol):
+    """A tier whose catalogue only remembers: a row that it does not know may exist all the same.
+
+    ``list_files`` raises StateUnavailable: what a cache knows is no list.
+    """
+
+    def cached_file(self, path: str) -> tuple[bool, FileRow | None]:
+        """Whether it knows about ``path``, and what: (True, None) is a file that was forgotten a moment ago."""
+
+    def fill_file(self, row: FileRow) -> None:
+        """Remember what the catalogue said, unless something newer was remembered or forgotten meanwhile."""
+
+    def distrust(self) -> None:
+        """Nothing that is remembered of files counts any more: changes may have been missed."""

@@ -5,18 +5,29 @@ Foreign errors are translated here, once: an adapter lets OSError out of no meth
 """
 
 import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.upload import Extents, Span, State
 from hmacfs.errors import BadPath, RequestError, StorageBusy, StorageFailed, StorageFull
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What travels with a file. ``content_type`` is None for files that were there before us."""
+    """What travels with a file.
+
+    Attributes:
+        content_type: None for files that were there before us.
+        sha256: of the content as 64 hex digits; empty where it was not computed.
+        token_digest: SHA-256 of the session token that the file was uploaded with, as 64 hex digits; else empty.
+    """
 
     content_type: str | None = None
+    sha256: str = ""
+    token_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +74,12 @@ class Stored(Protocol):
 class Staged(Protocol):
     """Bytes on their way, invisible to readers."""
 
-    def write(self, block: memoryview) -> None:
-        """Append all of ``block``. Raises StorageFull, StorageBusy or StorageFailed."""
+    def write(self, block: memoryview, watch: Callable[[memoryview], None] | None = None) -> None:
+        """Append all of ``block``. Raises StorageFull, StorageBusy or StorageFailed.
+
+        Args:
+            watch: gets the block in the same job, off the loop; for hashing.
+        """
 
     def publish(self, metadata: Metadata) -> Entity:
         """Make the file visible under its path, durable as configured. From the moment it is visible nothing undoes it.
@@ -96,6 +111,168 @@ class Storage(Protocol):
 
         Raises:
             NotFound: for anything else: missing, a directory, behind a symlink.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class UploadHeader:
+    """What is fixed when a resumable upload begins.
+
+    Attributes:
+        total: bytes of the whole file.
+        face: "session", "tus" or "draft".
+        secret: the session token or the upload id: whoever knows it may continue the upload. Never in a repr.
+        started_at: Unix seconds.
+        note: Upload-Metadata as the client wrote it (tus).
+        wanted: checksums that the whole file must have, as ``algorithm:hex`` words.
+    """
+
+    path: SlotPath
+    total: int
+    content_type: str
+    face: str
+    secret: str
+    started_at: float
+    note: str = ""
+    wanted: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What names the upload where its secret must not be: a SHA-256 of it, as 64 hex digits."""
+        return sha256(self.secret.encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"UploadHeader({self.face}, {self.path}, {self.total})"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An upload at one moment.
+
+    Attributes:
+        changed_at: Unix seconds of its last byte.
+    """
+
+    state: State
+    extents: Extents
+    changed_at: float
+
+
+class UploadClaim(Protocol):
+    """The right to write one range of an upload, which nobody else has at the same time.
+
+    Attributes:
+        missing: what was not there when the claim was made; everything else is dropped, not written.
+    """
+
+    missing: list[Span]
+
+    def write(
+        self,
+        block: memoryview,
+        at: int,
+        *,
+        record: bool,
+        watch: Callable[[memoryview], None] | None,
+    ) -> bool:
+        """Bring the bytes from ``at`` on; those that were there already are left alone.
+
+        Args:
+            record: make them count at once. A piece with a checksum counts only when that was verified.
+            watch: gets the block in the same job; for hashing.
+
+        Returns whether somebody else wants the range. Raises StorageFull, StorageBusy, StorageFailed.
+        """
+
+    def is_wanted(self) -> bool:
+        """Whether somebody else wants the range, or the upload has ended."""
+
+    def record(self, end: int) -> None:
+        """Everything up to ``end`` counts from now on."""
+
+    def release(self) -> None:
+        """Let others have the range. What was recorded stays. Safe to call twice."""
+
+
+class PartialUpload(Protocol):
+    """An upload that is open in this process; close it."""
+
+    header: UploadHeader
+
+    def look(self) -> Snapshot:
+        """As it is recorded, synced or not."""
+
+    def settle(self) -> Snapshot:
+        """What a client may be told: all that is recorded now has been synced, as Durability says."""
+
+    def claim(self, first: int, end: int) -> UploadClaim | None:
+        """The right to write what is missing between ``first`` and ``end``; None while somebody else has a part of it,
+        who is told to give way.
+
+        Raises UploadGone or UploadComplete when the upload has ended meanwhile.
+        """
+
+    def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
+        """Show at most ``count`` bytes from ``offset`` to ``watch``, off the loop; how many there were."""
+
+    def take_over(self) -> bool:
+        """Whether nobody else writes (any more): the whole upload is ours until ``close``. Who writes is told to give
+        way."""
+
+    def publish(self, metadata: Metadata) -> Entity:
+        """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.
+
+        Raises FileExists or PathConflict when the path was taken meanwhile: the partial is removed then.
+        """
+
+    def remove(self) -> None:
+        """Forget the upload and its bytes. Whoever writes is told to give way. A published file is not touched."""
+
+    def replace(self, other: "PartialUpload") -> None:
+        """Become the partial of ``other``'s token in its stead. Call it after ``take_over`` of both."""
+
+    def close(self) -> None:
+        """Give up what is held. Safe to call twice."""
+
+
+class Partials(Protocol):
+    """Unfinished uploads on the disk of the store. The truth about every offset is here, and nowhere else."""
+
+    def create(self, header: UploadHeader, *, others: int, drop_idle: bool, is_draft: bool) -> PartialUpload:
+        """A new upload without a byte, durable as configured.
+
+        Args:
+            others: bodies of the same slot that are on their way beside the partials.
+            drop_idle: remove the least advanced one that nobody writes, instead of refusing.
+            is_draft: not known under its token until ``replace``.
+
+        Raises:
+            TooManySessions: MaxSessionsPerSlot.
+            UploadExists: there is one with this secret.
+        """
+
+    def find(self, path: SlotPath, face: str, secret: str) -> PartialUpload | None:
+        """The upload of this slot with this secret."""
+
+    def resolve(self, upload_id: str) -> PartialUpload | None:
+        """The upload that an upload URL names."""
+
+    def furthest(self, path: SlotPath, total: int, content_type: str) -> PartialUpload | None:
+        """The session of the slot that has got furthest, if there is one for the same total and type."""
+
+    def knows_token(self, token: str) -> bool:
+        """Whether a session of any slot has this token."""
+
+    def count(self, path: SlotPath) -> int:
+        """How many partials the slot has."""
+
+    def new_id(self, path: SlotPath) -> str:
+        """An unguessable id for an upload of this slot."""
+
+    def sweep(self) -> Sequence[tuple[str, str]]:
+        """Remove what has not changed for SessionTTL, and what a crash left.
+
+        Returns path, as ``core.paths.shown`` writes it, and key of each unfinished upload that was removed.
         """
 
 

@@ -202,6 +202,35 @@ def link_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
     os.link(source, name, src_dir_fd=source_dir, dst_dir_fd=parent, follow_symlinks=False)
 
 
+def rename(source: str, target: str) -> None:
+    """Give a private file its name; one that has it already is replaced in the same step."""
+    os.rename(source, target)
+
+
+def replace_link(source: str, target: str) -> None:
+    """``target`` becomes a second name of the private file ``source``, whatever it was before."""
+    draft = f"{target}.{os.urandom(8).hex()}"
+    os.link(source, draft, follow_symlinks=False)
+    os.rename(draft, target)
+
+
+def remove_file(path: str) -> None:
+    """Remove a private file; harmless where there is none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_empty(folder: str) -> None:
+    """Remove a private folder where nothing is in it."""
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
+
+
 def write_all(fd: int, block: memoryview, offset: int) -> None:
     """Write the whole block at ``offset``, however often the kernel takes only a part."""
     done = 0

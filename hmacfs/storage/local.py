@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict, StorageFailed
@@ -111,8 +112,10 @@ class LocalStorage:
         use_attributes: bool | None = None,
     ) -> None:
         self.disk = disk
-        self._sync_file = durability != "none"
-        self._sync_directories = durability == "full"
+        self.syncs_files = durability != "none"
+        self.syncs_directories = durability == "full"
+        self.on_published: Callable[[SlotPath], None] = _nothing
+        """Called in the disk pool when a file was published at once, without a partial of its own; must not raise."""
         self._dir_mode = dir_mode
         self._umask = fsutil.current_umask()
         with os_errors_translated():
@@ -220,22 +223,46 @@ class LocalStorage:
         fd, name = self.staging.create()
         try:
             fsutil.write_all(fd, memoryview(content), 0)
-            return self._publish(path, fd, name, metadata)
+            entity = self.publish_open(path, fd, metadata, partial(self.staging.link, fd, name))
         finally:
             os.close(fd)
             self.staging.forget(name)
+        self.on_published(path)
+        return entity
 
-    def _publish(self, path: SlotPath, fd: int, name: bytes | None, metadata: Metadata) -> Entity:
-        """Steps in an order that a crash may cut anywhere: metadata, data synced, the name, directories synced."""
+    def entity_at(self, path: SlotPath) -> Entity | None:
+        """The regular file at ``path``. For jobs of the disk pool; raises OSError."""
+        try:
+            fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
+        except OSError as error:
+            if fsutil.is_missing(error):
+                return None
+            raise
+        try:
+            return _identified(fd)[0]
+        except NotFound:
+            return None
+        finally:
+            os.close(fd)
+
+    def publish_open(self, path: SlotPath, fd: int, metadata: Metadata, link: Callable[[int, bytes], None]) -> Entity:
+        """Publish the file that is open as ``fd``. For jobs of the disk pool; raises OSError beside the port's errors.
+
+        Steps in an order that a crash may cut anywhere: metadata, data synced, the name, directories synced.
+
+        Args:
+            link: gives the file its name in a directory: descriptor of the directory, name.
+        """
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
         try:
-            self._keeper.write(fd, metadata, sync=self._sync_file)
-            if self._sync_file:
+            self._keeper.write(fd, metadata, sync=self.syncs_files)
+            if self.syncs_files:
                 os.fsync(fd)
-            chain = self._name(path, fd, name)
+            chain = self._name(path, link)
         except OSError as error:
-            self._keeper.forget(entity)
+            if not (isinstance(error, FileExistsError) and self._is_published(path, entity)):
+                self._keeper.forget(entity)  # a crash behind the link left it published: then it is that file's
             if isinstance(error, FileExistsError):
                 self._check_vacant(path)  # tells a directory from a file
                 raise FileExists from error
@@ -243,19 +270,23 @@ class LocalStorage:
                 raise PathConflict from error
             raise
         try:
-            if self._sync_directories:
+            if self.syncs_directories:
                 fsutil.sync_chain(chain)  # an error here is told, yet the file stays: it may be seen already
         finally:
             fsutil.close_chain(chain)
         return entity
 
-    def _name(self, path: SlotPath, fd: int, name: bytes | None) -> list[int]:
-        """Link the staged file under ``path``; the open chain of its directories."""
+    def _is_published(self, path: SlotPath, entity: Entity) -> bool:
+        found = self.entity_at(path)
+        return found is not None and found.inode == entity.inode
+
+    def _name(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
+        """Link a file under ``path``; the open chain of its directories."""
         for attempt in range(3):
             try:
                 chain = fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
                 try:
-                    self.staging.link(fd, name, chain[-1], path.segments[-1])
+                    link(chain[-1], path.segments[-1])
                 except BaseException:
                     fsutil.close_chain(chain)
                     raise
@@ -277,6 +308,10 @@ class LocalStorage:
         return True
 
 
+def _nothing(_path: SlotPath) -> None:
+    """Nobody wants to know."""
+
+
 def _identified(fd: int) -> tuple[Entity, int]:
     """Who the open file is, and when its inode last changed. Raises NotFound for anything but a regular file."""
     info = os.fstat(fd)
@@ -295,10 +330,17 @@ class LocalStaged:
         self._name = name
         self._length = 0
 
-    def write(self, block: memoryview) -> None:
+    def write(self, block: memoryview, watch: Callable[[memoryview], None] | None = None) -> None:
         with os_errors_translated():
-            self._storage.disk.run(fsutil.write_all, self._fd, block, self._length)
+            if watch is None:
+                self._storage.disk.run(fsutil.write_all, self._fd, block, self._length)
+            else:
+                self._storage.disk.run(self._write_watched, block, watch)
         self._length += len(block)
+
+    def _write_watched(self, block: memoryview, watch: Callable[[memoryview], None]) -> None:
+        fsutil.write_all(self._fd, block, self._length)
+        watch(block)
 
     def publish(self, metadata: Metadata) -> Entity:
         with os_errors_translated():
@@ -311,12 +353,15 @@ class LocalStaged:
                 self._storage.disk.run(self._release, fd)
 
     def _publish(self, metadata: Metadata) -> Entity:
-        entity = self._storage._publish(self._path, self._fd, self._name, metadata)
+        storage = self._storage
+        link = partial(storage.staging.link, self._fd, self._name)
+        entity = storage.publish_open(self._path, self._fd, metadata, link)
         fd, self._fd = self._fd, -1
         try:
             self._release(fd)
         except OSError:
             pass  # the file is there and synced: whatever closing says, nothing may undo it now
+        storage.on_published(self._path)
         return entity
 
     def _release(self, fd: int) -> None:

@@ -6,6 +6,7 @@ Either way it is written before the file is published, and read without any data
 import errno
 import json
 import os
+import re
 from typing import Protocol
 
 from hmacfs.core import contenttype
@@ -15,6 +16,9 @@ from hmacfs.storage.base import Entity, Metadata
 
 TYPE_ATTRIBUTE = "user.mime_type"
 """The name that freedesktop.org gives it (shared MIME-info, "user.mime_type")."""
+SHA256_ATTRIBUTE = "user.hmacfs.sha256"
+TOKEN_ATTRIBUTE = "user.hmacfs.token"  # noqa: S105 - the name of an attribute
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class MetadataKeeper(Protocol):
@@ -32,14 +36,13 @@ class Attributes:
     def write(self, fd: int, metadata: Metadata, *, sync: bool) -> None:  # noqa: ARG002 - synced with the file itself
         if metadata.content_type is not None:
             os.setxattr(fd, TYPE_ATTRIBUTE, metadata.content_type.encode("ascii"))
+        for name, digest in ((SHA256_ATTRIBUTE, metadata.sha256), (TOKEN_ATTRIBUTE, metadata.token_digest)):
+            if digest:
+                os.setxattr(fd, name, digest.encode("ascii"))
 
     def read(self, fd: int, entity: Entity) -> Metadata:  # noqa: ARG002 - the file itself answers
-        try:
-            return _checked(os.getxattr(fd, TYPE_ATTRIBUTE).decode("latin-1"))
-        except OSError as error:
-            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-                return Metadata()
-            raise
+        names = (TYPE_ATTRIBUTE, SHA256_ATTRIBUTE, TOKEN_ATTRIBUTE)
+        return _checked(*(_attribute(fd, name) for name in names))
 
     def forget(self, entity: Entity) -> None:
         """Nothing to do: the attributes go with the file."""
@@ -61,7 +64,12 @@ class Sidecars:
         path = self._path(Entity(info.st_ino, info.st_size, info.st_mtime_ns))
         folder = os.path.dirname(path)
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        content = json.dumps({"content_type": metadata.content_type}).encode()
+        values = {
+            "content_type": metadata.content_type,
+            "sha256": metadata.sha256,
+            "token_digest": metadata.token_digest,
+        }
+        content = json.dumps(values).encode()
         sidecar = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.write(sidecar, content)
@@ -75,7 +83,8 @@ class Sidecars:
     def read(self, fd: int, entity: Entity) -> Metadata:  # noqa: ARG002 - named after the entity
         try:
             with open(self._path(entity), encoding="utf-8") as file:
-                return _checked(str(json.load(file).get("content_type") or ""))
+                values = json.load(file)
+                return _checked(*(str(values.get(key) or "") for key in ("content_type", "sha256", "token_digest")))
         except (FileNotFoundError, ValueError, AttributeError):
             return Metadata()
 
@@ -91,9 +100,19 @@ class Sidecars:
         )
 
 
-def _checked(content_type: str) -> Metadata:
-    """Other programs write this attribute too: only a value that may stand in a header counts."""
+def _attribute(fd: int, name: str) -> str:
     try:
-        return Metadata(contenttype.declared(content_type) if content_type else None)
+        return os.getxattr(fd, name).decode("latin-1")
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return ""
+        raise
+
+
+def _checked(content_type: str, sha256: str, token_digest: str) -> Metadata:
+    """Other programs write these too: only what is well-formed counts, and the type only if a header may hold it."""
+    digests = [digest if _DIGEST.fullmatch(digest) else "" for digest in (sha256, token_digest)]
+    try:
+        return Metadata(contenttype.declared(content_type) if content_type else None, *digests)
     except BadHeader:
-        return Metadata()
+        return Metadata(None, *digests)

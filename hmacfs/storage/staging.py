@@ -37,6 +37,15 @@ class StagingArea:
             os.fchmod(fd, self._mode)
         return fd, name
 
+    def create_at(self, path: str) -> None:
+        """A new empty file with the permissions of a published one, at an absolute path of this filesystem."""
+        fd = os.open(path, _NAMED, self._mode)
+        try:
+            if self._mode & self._umask:
+                os.fchmod(fd, self._mode)
+        finally:
+            os.close(fd)
+
     def link(self, fd: int, name: bytes | None, parent: int, target: bytes) -> None:
         """Publish the staged file as ``target`` in the directory ``parent``. Raises FileExistsError when taken."""
         if name is None:

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from hmacfs.core import paths
-from hmacfs.errors import ConfigError, StorageFailed
+from hmacfs.errors import ConfigError, RequestError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
 
 LOGGER = logging.getLogger("hmacfs")
@@ -136,6 +136,13 @@ class LogObserver(Observer):
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
         if LOGGER.isEnabledFor(logging.INFO):
             write_line(f"INFO[{_Stamp.now()}] Upload completed: {name} in {seconds:.1f}s size={size}")
+
+    def upload_expired(self, name: str) -> None:
+        event(logging.INFO, f"Unfinished upload removed: {name}", reason="SessionTTL")
+
+    def sweep_failed(self, error: BaseException) -> None:
+        detail = error.detail if isinstance(error, RequestError) else type(error).__name__
+        event(logging.ERROR, "Sweep failed, the next one tries again", detail=detail)
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         fields = {

@@ -1,10 +1,14 @@
 """request.stream as something that fills buffers; what goes wrong with it becomes our errors, once."""
 
-from typing import IO
+from collections.abc import Iterable
+from typing import IO, Any
 
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wsgi import get_input_stream
 
 from hmacfs.errors import BadBody, RequestError, Truncated
+
+_INTERIM = {104: "Upload Resumption Supported"}
 
 
 class StreamBody:
@@ -39,3 +43,20 @@ class StreamBody:
     def wait(self, seconds: float) -> bool:
         """As ``services.uploads.Body`` promises; only our own worker's streams ever need it."""
         return True if self._wait is None else bool(self._wait(seconds))
+
+
+def body_of(environ: dict[str, Any]) -> StreamBody:
+    """The body of the request that ``environ`` describes."""
+    return StreamBody(get_input_stream(environ))
+
+
+def send_interim(environ: dict[str, Any], status: int, headers: Iterable[tuple[str, str]]) -> None:
+    """A 1xx answer before the real one; nothing under a server that cannot send one."""
+    interim = getattr(environ["wsgi.input"], "interim", None)
+    if interim is None:
+        return
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    try:
+        interim(f"HTTP/1.1 {status} {_INTERIM[status]}\r\n{lines}\r\n".encode("latin-1"))
+    except OSError as error:
+        raise Truncated(type(error).__name__) from error

@@ -12,27 +12,43 @@ from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Rule
-from werkzeug.wsgi import get_input_stream
 
 from hmacfs.core import clientaddr, paths
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import BadRequest, BadSignature, MethodNotAllowed, NotFound, RequestError, StorageFailed
+from hmacfs.errors import (
+    BadContentRange,
+    BadRequest,
+    BadSignature,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    StorageFailed,
+)
 from hmacfs.services.downloads import Downloads
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
-from hmacfs.web import errors, requests, responses
-from hmacfs.web.body import StreamBody
+from hmacfs.web import errors, requests, responses, tus
+from hmacfs.web.body import body_of
 from hmacfs.web.cors import Cors
+from hmacfs.web.draft import DraftFace
+from hmacfs.web.face import UPLOAD_METHODS, UPLOADS, Face, Resources
 from hmacfs.web.reply import Reply
 from hmacfs.web.requests import Environ
 from hmacfs.web.responses import Offload
+from hmacfs.web.session import SessionFace
+from hmacfs.web.tus import TusFace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-METHODS = "GET, HEAD, OPTIONS, PUT"
+_PLAIN_METHODS = "GET, HEAD, OPTIONS, PUT"
+_SHOWN_ID_CHARACTERS = 8
 _SHOWN_PATH_BYTES = 1200  # a little over the longest path that can be stored; longer ones are cut in the log
+
+
+_RESUMING = frozenset(("HTTP_CONTENT_RANGE", "HTTP_X_SESSION_TOKEN", "HTTP_UPLOAD_COMPLETE"))
+"""A PUT with one of these may be a part of something larger."""
 
 
 class AnyPath(BaseConverter):
@@ -49,6 +65,8 @@ class Site:
     Attributes:
         prefix: UploadSubDir, normalised.
         clock: monotonic seconds.
+        verify_checksums: ChecksumVerification.
+        resources: for resumable uploads; None where they are off.
     """
 
     uploads: Uploads
@@ -59,29 +77,36 @@ class Site:
     offload: Offload
     observer: Observer
     clock: Callable[[], float]
+    verify_checksums: bool = True
+    resources: Resources | None = None
 
 
 class Files:
-    """Answers every request on a slot."""
+    """Answers every request on a slot or an upload resource."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._methods = _PLAIN_METHODS if site.resources is None else f"{_PLAIN_METHODS}, POST"
 
     def answer(self, environ: Environ) -> Reply:
         """The reply to one request; told to the observer when its last byte has gone."""
         site = self._site
         started = site.clock()
+        if not site.verify_checksums:
+            requests.forget_checksums(environ)
         url_path = requests.url_path(environ)
         raw = paths.under_prefix(url_path, site.prefix)
         exchange = Exchange(
             method=environ["REQUEST_METHOD"],
-            path=paths.shown((url_path if raw is None else raw)[:_SHOWN_PATH_BYTES]),
+            path=_shown(url_path if raw is None else raw),
             client=site.trust.client(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")),
         )
+        face: Face | None = None
         try:
-            reply = self._answer(environ, raw, exchange)
+            face = self._face(environ, raw, exchange)
+            reply = self._answer(environ, raw, exchange) if face is None else face.answer(environ, exchange)
         except RequestError as error:
-            reply = self._refusal(environ, exchange, error)
+            reply = self._refusal(environ, exchange, error, face)
         except Exception as error:  # noqa: BLE001 - the border: people get a sentence, the log gets the trace
             site.observer.failed(exchange, error)
             reply = self._refusal(environ, exchange, RequestError())
@@ -99,21 +124,45 @@ class Files:
         reply.headers += self._site.cors.headers(environ.get("HTTP_ORIGIN", ""))
         return reply
 
+    def _face(self, environ: Environ, raw: bytes | None, exchange: Exchange) -> Face | None:
+        """Which face of resumable uploads the request speaks; None for a plain one. Raises BadPath."""
+        resources, method = self._site.resources, environ["REQUEST_METHOD"]
+        if resources is None or raw is None or method == "OPTIONS":
+            return None
+        client = clientaddr.counted(exchange.client)
+        is_tus = "HTTP_TUS_RESUMABLE" in environ
+        if raw.startswith(UPLOADS):
+            upload_id = raw.removeprefix(UPLOADS).decode("latin-1")
+            return TusFace(resources, upload_id, client) if is_tus else DraftFace(resources, upload_id, client)
+        if method == "POST" and is_tus and raw:
+            return TusFace(resources, paths.parse(raw), client)
+        if method != "PUT" or _RESUMING.isdisjoint(environ):
+            return None
+        path = paths.parse(raw)
+        if "HTTP_UPLOAD_COMPLETE" in environ:
+            return DraftFace(resources, path, client)
+        return SessionFace(resources, path, client)
+
     def _answer(self, environ: Environ, raw: bytes | None, exchange: Exchange) -> Reply:
         method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS" and self._site.resources is not None and raw and raw.startswith(UPLOADS):
+            return self._options(UPLOAD_METHODS)
         path = paths.parse(raw) if raw else None
         if method == "OPTIONS":
-            return self._options()
+            return self._options(self._methods)
         if method not in ("GET", "HEAD", "PUT"):
             raise MethodNotAllowed
         if path is None:
             raise NotFound
         return self._put(environ, path, exchange) if method == "PUT" else self._get(environ, path, exchange)
 
-    def _options(self) -> Reply:
-        reply = responses.no_content(METHODS)
-        reply.headers += self._site.cors.preflight(METHODS)
-        return reply
+    def _options(self, allow: str) -> Reply:
+        """Args: allow: methods of the resource."""
+        resources = self._site.resources
+        if resources is None:
+            return Reply(204, [("Allow", allow), *self._site.cors.preflight(allow)])
+        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *tus.options(resources.max_size)]
+        return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
         offload = self._site.offload
@@ -127,23 +176,27 @@ class Files:
             raise
 
     def _put(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise BadContentRange  # RFC 9110 section 14.4: refused where it is not understood, never ignored
         upload = requests.upload(environ, path, clientaddr.counted(exchange.client))
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
-        try:
-            entity = self._site.uploads.receive(upload, StreamBody(get_input_stream(environ)))
-        except BadSignature as error:
-            exchange.hints = error.hints
-            self._site.observer.signature_refused(exchange, error.reason, upload.total, upload.content_type)
-            raise
+        entity = self._site.uploads.receive(upload, body_of(environ))
         exchange.received = upload.total
         return responses.created(path, self._site.prefix, entity)
 
-    def _refusal(self, environ: Environ, exchange: Exchange, error: RequestError) -> Reply:
+    def _refusal(self, environ: Environ, exchange: Exchange, error: RequestError, face: Face | None = None) -> Reply:
         exchange.code = error.code
         exchange.detail = error.detail
-        if isinstance(error, StorageFailed):
+        if isinstance(error, BadSignature):
+            exchange.hints = error.hints
+            self._site.observer.signature_refused(exchange, error.reason, error.size, error.content_type)
+        elif isinstance(error, StorageFailed):
             self._site.observer.failed(exchange, error)
-        reply = errors.reply(error, METHODS, as_json=requests.wants_json(environ))
+        allow = self._methods if face is None else face.allow
+        status = None if face is None else face.statuses.get(error.code)
+        reply = errors.reply(error, allow, as_json=requests.wants_json(environ), status=status)
+        if face is not None:
+            face.dress(reply, error)
         if environ["REQUEST_METHOD"] == "HEAD":
             reply.body = b""
         return reply
@@ -175,3 +228,13 @@ def blueprint(files: Files) -> Blueprint:
     slots.record(register)
     slots.app_errorhandler(Exception)(unforeseen)
     return slots
+
+
+def _shown(raw: bytes) -> str:
+    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart.
+
+    That holds where something stands before it too, as a wrong prefix of a proxy does, or a slash too many.
+    """
+    before, mark, upload_id = raw.partition(UPLOADS)
+    raw = before + mark + upload_id[:_SHOWN_ID_CHARACTERS]
+    return paths.shown(raw[:_SHOWN_PATH_BYTES])

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 Headers = list[tuple[str, str]]
 
-STATUS_LINES = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
+PHRASES = {int(status): status.phrase for status in HTTPStatus} | {460: "Checksum Mismatch"}
+"""Reason phrases; 460 is tus's own (checksum extension)."""
+
+STATUS_LINES = {status: f"{status} {phrase}" for status, phrase in PHRASES.items()}
 
 
 class ClosableBody(Protocol):

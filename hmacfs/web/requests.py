@@ -7,18 +7,22 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from hmacfs.core import contenttype, signature
+from hmacfs.core import checksum, contentrange, contenttype, signature
+from hmacfs.core.checksum import Wanted
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions
 from hmacfs.errors import BadContentRange, BadHeader, BadQuery, LengthRequired, UnsupportedCoding
+from hmacfs.services.authority import UploadRequest
 from hmacfs.services.downloads import DownloadRequest
-from hmacfs.services.uploads import UploadRequest
 
 Environ = dict[str, Any]
 
 _SIGNING = frozenset(protocol.value for protocol in signature.Protocol)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _MAX_LENGTH_DIGITS = 30
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_CHECKSUM_FIELDS = {"HTTP_" + name.upper().replace("-", "_"): name for name in checksum.FIELDS}
+_CHECKSUM_KEYS = frozenset(_CHECKSUM_FIELDS)
 
 
 def url_path(environ: Environ) -> bytes:
@@ -27,27 +31,86 @@ def url_path(environ: Environ) -> bytes:
     return path.encode("latin-1")
 
 
-def upload(environ: Environ, path: SlotPath, client: str) -> UploadRequest:
-    """The PUT that ``environ`` describes.
+def method(environ: Environ) -> str:
+    """The method meant: tus lets POST stand in for those that a network does not let through (X-HTTP-Method-Override).
+
+    Only for upload resources (protocol, section 5.2).
+    """
+    real: str = environ["REQUEST_METHOD"]
+    return str(environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", real)).strip().upper() if real == "POST" else real
+
+
+def upload(
+    environ: Environ, path: SlotPath, client: str, *, total: int | None = None, content_type: str | None = None
+) -> UploadRequest:
+    """The upload that ``environ`` describes; a plain PUT unless told otherwise.
+
+    Args:
+        total: bytes of the whole file, where something else than Content-Length declares them.
+        content_type: TYPE, where something else than Content-Type declares it; empty where that says nothing.
 
     Raises:
-        BadQuery, BadHeader, BadContentRange, LengthRequired, UnsupportedCoding.
+        BadQuery, BadHeader, BadChecksum, LengthRequired, UnsupportedCoding.
     """
-    claim = signature.choose(_parameters(environ.get("QUERY_STRING", "")))
-    header = environ.get("CONTENT_TYPE", "")
-    content_type = contenttype.declared(header)
-    if "HTTP_CONTENT_RANGE" in environ:
-        raise BadContentRange
+    header = environ.get("CONTENT_TYPE", "") if content_type is None else content_type
     return UploadRequest(
+        claim=signature.choose(_parameters(environ.get("QUERY_STRING", ""))),
         path=path,
-        total=_total(environ),
+        total=_total(environ) if total is None else total,
         client=client,
-        content_type=content_type,
+        content_type=contenttype.declared(header),
         sent_type=bool(header),
-        claim=claim,
         must_match="HTTP_IF_MATCH" in environ,
         awaits_continue="HTTP_EXPECT" in environ,
+        token=token(environ),
+        wanted=wanted(environ),
     )
+
+
+def token(environ: Environ) -> str:
+    """X-Session-Token, empty without one. Raises BadHeader; for an empty field too (protocol, section 5.1)."""
+    if "HTTP_X_SESSION_TOKEN" not in environ:
+        return ""
+    text: str = environ["HTTP_X_SESSION_TOKEN"]
+    if not _TOKEN.fullmatch(text):
+        raise BadHeader("X-Session-Token is not 16 to 128 letters, digits, _ and -")
+    return text
+
+
+def wanted(environ: Environ) -> Wanted:
+    """The checksums that the request carries. Raises BadChecksum."""
+    if _CHECKSUM_KEYS.isdisjoint(environ):
+        return checksum.NOTHING
+    return checksum.wanted({name: environ[key] for key, name in _CHECKSUM_FIELDS.items() if key in environ})
+
+
+def forget_checksums(environ: Environ) -> None:
+    """ChecksumVerification is off: the request is as if it carried none."""
+    for key in _CHECKSUM_FIELDS:
+        environ.pop(key, None)
+
+
+def content_range(environ: Environ) -> contentrange.Piece | contentrange.Ask | None:
+    """What Content-Range says of the body. Raises BadContentRange where the body does not fit it."""
+    if "HTTP_CONTENT_RANGE" not in environ:
+        return None
+    said = contentrange.parse(environ["HTTP_CONTENT_RANGE"])
+    length = body_length(environ)
+    if isinstance(said, contentrange.Piece) and length != said.length:
+        raise BadContentRange("Content-Length is not the length of the range")
+    if isinstance(said, contentrange.Ask) and length != 0:  # None: chunked, so there is one
+        raise BadContentRange("a question has a body")
+    if "HTTP_UPLOAD_LENGTH" in environ and _length(environ["HTTP_UPLOAD_LENGTH"], "Upload-Length") != said.total:
+        raise BadHeader("Upload-Length differs from the total of Content-Range")
+    return said
+
+
+def body_length(environ: Environ) -> int | None:
+    """Bytes of the body; None where it is chunked and does not say. Raises BadHeader, UnsupportedCoding."""
+    if _is_chunked(environ):
+        return None
+    text = environ.get("CONTENT_LENGTH", "")
+    return _length(text, "Content-Length") if text else 0
 
 
 def download(environ: Environ, path: SlotPath, offload_from: int | None) -> DownloadRequest:
@@ -74,14 +137,18 @@ def wants_json(environ: Environ) -> bool:
     return any("json" in part and not re.search(r";\s*q=0(\.0*)?\s*$", part) for part in accepted)
 
 
-def _total(environ: Environ) -> int:
-    """Declared bytes of the file (protocol, section 2, SIZE). Where two headers tell it, they must agree."""
+def _is_chunked(environ: Environ) -> bool:
     coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
     if coding and coding != "chunked":
         raise UnsupportedCoding  # "gzip, chunked" would reach us still compressed
+    return bool(coding)
+
+
+def _total(environ: Environ) -> int:
+    """Declared bytes of the file (protocol, section 2, SIZE). Where two headers tell it, they must agree."""
     text = environ.get("CONTENT_LENGTH", "")
     declared = environ.get("HTTP_UPLOAD_LENGTH", "")
-    if not text:
+    if _is_chunked(environ) or not text:
         raise LengthRequired
     total = _length(text, "Content-Length")
     if declared and _length(declared, "Upload-Length") != total:

@@ -5,7 +5,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from urllib.parse import quote
 
-from hmacfs.core import paths
+from hmacfs.core import checksum, paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import StorageFailed
 from hmacfs.services.downloads import Download, Transfer
@@ -80,6 +80,8 @@ def _download_headers(download: Download) -> Headers:
         ("Cache-Control", download.cache_control),
         *SAFE_HEADERS,
     ]
+    if download.sha256:
+        headers.append(("Repr-Digest", checksum.repr_digest(download.sha256)))
     if download.disposition:
         headers.append(("Content-Disposition", download.disposition))
     if download.status == 206:
@@ -92,11 +94,6 @@ def _download_headers(download: Download) -> Headers:
 def _http_date(seconds: int) -> str:
     # A file may carry a time that no HTTP date can say, such as the year 10000.
     return formatdate(min(max(seconds, 0), 253402300799), usegmt=True)
-
-
-def no_content(methods: str) -> Reply:
-    """204 for OPTIONS."""
-    return Reply(204, [("Allow", methods)])
 
 
 class FileBody:

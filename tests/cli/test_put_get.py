@@ -295,7 +295,7 @@ def test_a_refused_signature_is_told_and_shows_no_mac(server: Server, tmp_path: 
 def test_put_says_when_nobody_listens(tmp_path: Path) -> None:
     port = free_port()
     random_file(tmp_path / "file.bin", 10)
-    (tmp_path / "config.toml").write_text(f'ListenPort = "127.0.0.1:{port}"\n', encoding="utf-8")
+    config_in(tmp_path, ListenPort=f"127.0.0.1:{port}", MaxRetries=0)
 
     done = hmacfs("put", "file.bin", cwd=tmp_path)
 
@@ -313,11 +313,11 @@ def test_get_says_when_nobody_listens(tmp_path: Path) -> None:
 
 def test_put_says_when_there_is_no_unix_socket(tmp_path: Path) -> None:
     random_file(tmp_path / "file.bin", 10)
-    (tmp_path / "config.toml").write_text('ListenPort = "unix:missing.sock"\n', encoding="utf-8")
+    config_in(tmp_path, ListenPort="unix:missing.sock", MaxRetries=0)
 
     done = hmacfs("put", "file.bin", cwd=tmp_path)
 
-    assert_failed(done)
+    assert_failed(done, "nobody listens", str(tmp_path / "missing.sock"))
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/x", "file:///etc/passwd", "/upload/a/b", "http:///x", ""])

@@ -1,5 +1,6 @@
 """What a GET or HEAD gets: the file, a slice of it, or the news that nothing changed (protocol, section 4)."""
 
+import errno
 import os
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -9,13 +10,15 @@ import pytest
 
 from hmacfs.core import paths
 from hmacfs.core.preconditions import Conditions
-from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy
+from hmacfs.core.retry import Schedule
+from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.services import admission
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.downloads import Download, DownloadRequest, Downloads
+from hmacfs.services.retrying import Retries
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import local
+from hmacfs.storage import fsutil, local
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 
@@ -30,6 +33,8 @@ class House:
         self.admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
         local.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
+        self.slept: list[float] = []
+        self.retries = Retries(Schedule(5, 2), lambda: 0.0, self.slept.append, lambda: 0.0)
         self.entity = self.put("a/b.png", CONTENT, "image/png")
 
     def put(self, path: str, content: bytes, content_type: str) -> Entity:
@@ -49,7 +54,7 @@ class House:
         **conditions: str,
     ) -> Download:
         asked = DownloadRequest(paths.parse(path.encode()), Conditions(**conditions), header, head, offload_from)
-        return Downloads(self.storage, self.admission).open(asked)
+        return Downloads(self.storage, self.admission, self.retries).open(asked)
 
     def free_places(self) -> int:
         """How many more transfers may run now."""
@@ -334,3 +339,54 @@ def test_a_head_is_never_left_to_the_proxy(house: House) -> None:
     download = house.get(head=True, offload_from=1)
 
     assert (download.status, download.length, download.offloaded) == (200, 10, False)
+
+
+# --- want of resources ---
+
+
+def failing_often(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
+    """Opening beneath the root fails with these errors of the operating system first."""
+    left = list(errors)
+    opener = fsutil.open_beneath
+
+    def scripted(root: int, path: bytes, flags: int) -> int:
+        if left:
+            code = left.pop(0)
+            raise OSError(code, os.strerror(code))
+        return opener(root, path, flags)
+
+    def not_cached(root: int, path: bytes, flags: int) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(fsutil, "open_beneath", scripted)
+    monkeypatch.setattr(fsutil, "open_beneath_now", not_cached)
+
+
+def test_opening_is_tried_again_for_want_of_resources(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_often(monkeypatch, errno.EMFILE, errno.ENOMEM)
+
+    download = house.get(head=True)
+
+    assert download.length == len(CONTENT)
+    assert house.slept == [2, 4]
+
+
+def test_opening_is_given_up_when_no_retry_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_often(monkeypatch, *[errno.ENFILE] * 100)
+
+    with pytest.raises(StorageBusy):
+        house.get()
+
+    assert len(house.slept) == 5
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOENT, NotFound), (errno.EIO, StorageFailed)])
+def test_another_error_of_opening_is_not_tried_again(
+    code: int, error: type[Exception], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_often(monkeypatch, code)
+
+    with pytest.raises(error):
+        house.get()
+
+    assert house.slept == []

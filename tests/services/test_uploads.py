@@ -1,8 +1,10 @@
 """Receiving a file: the order of the checks, short bodies, limits, and what is left behind (protocol, section 3)."""
 
+import errno
 import hashlib
 import hmac
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from hmacfs.core import paths
+from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import (
     BadBody,
@@ -23,26 +26,38 @@ from hmacfs.errors import (
     PreconditionFailed,
     RequestError,
     ServerBusy,
+    StateUnavailable,
+    StorageBusy,
     StorageFull,
     TooLarge,
     TooManyUploads,
     Truncated,
 )
 from hmacfs.offload import InlinePool
-from hmacfs.services import admission, uploads
+from hmacfs.services import admission, recorder, uploads
 from hmacfs.services.admission import Admission, Limits
+from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.buffers import BufferPool
+from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
+from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
-from hmacfs.services.uploads import Clocks, UploadRequest, UploadRules, Uploads
+from hmacfs.services.uploads import Uploads
+from hmacfs.state.base import Catalog, FileRow, Sessions, Tier
+from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import fsutil, local
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
+from tests.support.polling import until
 
 SECRET = "a-secret-long-enough-for-anybody"
 MAX = 1000
 BLOCK = 64
+WALL = 1_700_000_000.9
+"""What the clock on the wall says."""
+VERBS = {name for port in (Catalog, Sessions, Tier) for name in vars(port) if not name.startswith("_")}
+"""Everything that could be a round trip to a tier."""
 
 
 class Clock:
@@ -141,12 +156,25 @@ class CountingPool(InlinePool):
         return super().run(job, *args)
 
 
-class Recorder(Observer):
+class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int, float]] = []
 
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
         self.completed.append((name, size, seconds))
+
+
+class CountingTier(MemoryTier):
+    """Knows the thread of every call on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in VERBS:
+            self.threads.append(threading.get_ident())
+        return super().__getattribute__(name)
 
 
 class House:
@@ -158,11 +186,13 @@ class House:
         self.pool = CountingPool()
         self.storage = LocalStorage(str(store), self.pool, durability="none", file_mode=0o640, dir_mode=0o750)
         self.buffers = WatchedBuffers(BLOCK)
-        self.told = Recorder()
+        self.told = Told()
         self.clock = Clock()
         self.board = Scoreboard()
         self.admission = self.admitting()
         self.is_small = True
+        self.tier = CountingTier()
+        self.recorder = recorder.Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
 
     def admitting(self, **limits: int) -> Admission:
         """From now on uploads are judged by these limits."""
@@ -170,14 +200,19 @@ class House:
         return self.admission
 
     def uploads(self, max_size: int = MAX, type_from_extension: bool = False, **rules: float) -> Uploads:
+        clocks = Clocks(self.clock.now, self.clock.sleep, lambda: WALL)
+        authority = Authority(
+            Keyring(SECRET), max_size=max_size, type_from_extension=type_from_extension, prefix="upload"
+        )
         return Uploads(
             self.storage,
-            Keyring(SECRET),
+            authority,
             self.admission,
-            UploadRules(max_size, type_from_extension, "upload", **rules),
-            self.buffers,
+            Intake(Pace(**rules), self.buffers, self.admission, clocks),
             self.told,
-            Clocks(self.clock.now, self.clock.sleep),
+            clocks,
+            self.recorder,
+            Retries(Schedule(5, 2), self.clock.now, self.clock.sleep, lambda: 0.0),
         )
 
     def body(self, *script: Step) -> ScriptedBody:
@@ -210,6 +245,16 @@ def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     yield built
     assert built.board.pending() == 0
     assert built.buffers.lent == 0
+    built.close()
+
+
+@pytest.fixture
+def large_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Every file goes the way of large ones."""
+    built = House(tmp_path / "store")
+    monkeypatch.setattr(uploads, "SMALL", -1)
+    yield built
+    monkeypatch.undo()
     built.close()
 
 
@@ -803,3 +848,128 @@ def test_bytes_that_end_a_silence_count_before_the_rate_is_judged(house: House) 
     house.uploads(min_rate=12).receive(request(1000), house.body(*script))
 
     assert (house.store / "a/b.txt").stat().st_size == 1000
+
+
+# --- the catalogue ---
+
+
+def test_a_stored_file_is_left_to_the_recorder(house: House) -> None:
+    house.uploads().receive(request(5, path="a/ä b.txt"), ScriptedBody(b"hello"))
+
+    house.recorder.flush()
+    assert house.tier.list_files("", 10) == [FileRow("a/ä b.txt", 5, "text/plain", "", "", 1_700_000_000, 0)]
+
+
+def test_the_type_that_the_signature_proves_is_recorded(house: House) -> None:
+    asked = request(5, path="a/b.jpg", claim=v2_claim("a/b.jpg", 5, "image/jpeg"), sent_type=False)
+
+    house.uploads(type_from_extension=True).receive(asked, ScriptedBody(b"hello"))
+
+    house.recorder.flush()
+    (row,) = house.tier.list_files("", 10)
+    assert row.content_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("body", [ScriptedBody(b"hel"), ScriptedBody(Truncated())])
+def test_what_was_not_stored_is_not_recorded(house: House, body: ScriptedBody) -> None:
+    with pytest.raises(Truncated):
+        house.uploads().receive(request(5), body)
+
+    assert house.recorder.queued == 0
+
+
+def test_an_upload_makes_no_round_trip_to_a_tier(house: House) -> None:
+    house.recorder.start()
+    for number in range(600):  # more than one batch: none is written by the upload that fills it
+        house.uploads().receive(request(5, path=f"a/{number}"), ScriptedBody(b"hello"))
+    until(lambda: not house.recorder.queued, "all is recorded")
+    house.recorder.stop()
+
+    assert house.tier.threads
+    assert threading.get_ident() not in house.tier.threads
+
+
+def test_an_upload_is_stored_while_no_tier_works(house: House) -> None:
+    def fail(_rows: object) -> None:
+        raise StateUnavailable
+
+    house.tier.record_files = fail  # type: ignore[assignment]
+    house.uploads().receive(request(5), ScriptedBody(b"hello"))
+
+    house.recorder.flush()
+    assert house.files() == {"a/b.txt": b"hello"}
+    assert house.recorder.dropped == 1
+
+
+# --- want of resources ---
+
+
+def failing_often(house: House, monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
+    """Making a staged file fails with these errors of the operating system first."""
+    left = list(errors)
+    create = house.storage.staging.create
+
+    def scripted() -> Any:
+        if left:
+            code = left.pop(0)
+            raise OSError(code, os.strerror(code))
+        return create()
+
+    monkeypatch.setattr(house.storage.staging, "create", scripted)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+def test_staging_is_tried_again_for_want_of_resources_before_the_body(
+    code: int, large_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_often(large_house, monkeypatch, code)
+    body = ScriptedBody(lambda: asked_at.append(large_house.clock.time), b"hello", clock=large_house.clock)
+    asked_at: list[float] = []
+
+    large_house.uploads().receive(request(5), body)
+
+    assert large_house.clock.slept == [2]
+    assert asked_at == [1002]
+    assert large_house.files() == {"a/b.txt": b"hello"}
+
+
+def test_staging_is_given_up_after_five_seconds_without_the_body(
+    large_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_often(large_house, monkeypatch, *[errno.EMFILE] * 100)
+    body = ScriptedBody(b"hello")
+
+    with pytest.raises(StorageBusy):
+        large_house.uploads().receive(request(5), body)
+
+    assert sum(large_house.clock.slept) == 5
+    assert body.asked == 0
+
+
+def test_staging_on_a_full_disk_is_not_tried_again(large_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_often(large_house, monkeypatch, errno.ENOSPC)
+
+    with pytest.raises(StorageFull):
+        large_house.uploads().receive(request(5), ScriptedBody(b"hello"))
+
+    assert large_house.clock.slept == []
+
+
+def test_a_failed_fsync_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(tmp_path / "store")
+    house.storage = LocalStorage(str(house.store), house.pool, durability="full", file_mode=0o640, dir_mode=0o750)
+    monkeypatch.setattr(uploads, "SMALL", -1)
+    synced = []
+
+    def fail(fd: int) -> None:
+        synced.append(fd)
+        raise OSError(errno.EAGAIN, "fsync")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageBusy):
+        house.uploads().receive(request(5), ScriptedBody(b"hello"))
+    monkeypatch.undo()
+
+    assert (len(synced), house.clock.slept) == (1, [])
+    assert house.recorder.queued == 0
+    house.close()

@@ -1,0 +1,144 @@
+"""Taking a body in: block by block into lent buffers, within the limits on silence and rate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hmacfs.core.body import BlockSize, BodyMeter
+from hmacfs.core.throttle import WINDOW_SECONDS, RateWatch, TokenBucket
+from hmacfs.errors import BodyTimeout, BodyTooLong, Draining
+from hmacfs.services.admission import Admission
+from hmacfs.services.buffers import BufferPool
+
+TICK_SECONDS = 0.5
+"""How often a resumable body that is silent looks whether somebody else wants to continue it."""
+
+Write = Callable[[memoryview], None]
+
+
+class Body(Protocol):
+    """A request body as it arrives."""
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Fill ``buffer`` from its start until it is full or the sender pauses.
+
+        The bytes read; 0 at the end of the body; None when nothing has arrived yet. Raises BadBody, BodyTimeout or
+        Truncated, nothing else.
+        """
+
+    def wait(self, seconds: float) -> bool:
+        """Until more has arrived or the body is over; False when neither happened in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Time as the services see it: ``now`` in monotonic seconds, ``sleep`` that lets other requests run, ``wall`` in
+    Unix seconds."""
+
+    now: Callable[[], float]
+    sleep: Callable[[float], None]
+    wall: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Attributes:
+    silence: seconds that a body may pause (ReadTimeout).
+    max_rate, min_rate: bytes per second, 0 for none.
+    least_block: bytes of a slow sender's block (BufferSize).
+    """
+
+    silence: float = 900.0
+    max_rate: int = 0
+    min_rate: int = 0
+    least_block: int = 65536
+
+
+class Intake:
+    """Collects bodies. While nothing of one arrives, it holds no buffer."""
+
+    def __init__(self, pace: Pace, buffers: BufferPool, admission: Admission, clocks: Clocks) -> None:
+        self._pace = pace
+        self._buffers = buffers
+        self._admission = admission
+        self._clocks = clocks
+
+    def collect(self, body: Body, total: int, write: Write, tick: Callable[[], None] | None = None) -> None:
+        """Hand a body of ``total`` bytes to ``write`` block by block.
+
+        Args:
+            tick: called now and then while nothing arrives; what it raises ends the body.
+
+        Raises:
+            Truncated, BadBody, BodyTimeout, Draining, and what ``write`` and ``tick`` raise.
+        """
+        meter = BodyMeter(total)
+        self._take(body, total, meter, write, tick)
+        if meter.missing and self._admission.draining:
+            raise Draining
+        meter.finish()
+
+    def collect_open(self, body: Body, most: int, write: Write, tick: Callable[[], None] | None = None) -> int:
+        """The same for a body that does not say its length; how many bytes it had.
+
+        Raises:
+            BodyTooLong: it has more than ``most``; what came before was written.
+        """
+        meter = BodyMeter(most)
+        self._take(body, most, meter, write, tick)
+        if not meter.missing:
+            extra = BodyMeter(1)
+            self._take(body, 1, extra, drop, tick)
+            if not extra.missing:
+                raise BodyTooLong
+        elif self._admission.draining:
+            raise Draining
+        return meter.received
+
+    def _take(self, body: Body, total: int, meter: BodyMeter, write: Write, tick: Callable[[], None] | None) -> None:
+        now, pace = self._clocks.now, self._pace
+        size = BlockSize(pace.least_block, self._buffers.size)
+        bucket = TokenBucket(pace.max_rate, now()) if pace.max_rate else None
+        watch = RateWatch(pace.min_rate, now()) if pace.min_rate else None
+        while meter.missing:
+            wanted = min(meter.missing, size.bytes, bucket.piece if bucket else total)
+            filled = self._take_block(body, size, wanted, write)
+            if filled is None:
+                self._wait(body, watch, tick)
+                continue
+            if not filled:
+                break
+            meter.take(filled)
+            if watch:
+                watch.take(filled, now())
+            if bucket and (pause := bucket.spend(filled, now())) and meter.missing:
+                self._clocks.sleep(pause)
+
+    def _take_block(self, body: Body, size: BlockSize, wanted: int, write: Write) -> int | None:
+        """One read and its write. A function of its own: when it returns nothing refers to the buffer any more."""
+        begun = self._clocks.now()
+        with self._buffers.lend(wanted) as buffer:
+            filled = body.read_into(buffer[:wanted])
+            size.learn(filled, wanted, self._clocks.now() - begun)
+            if filled:
+                write(buffer[:filled])
+        return filled
+
+    def _wait(self, body: Body, watch: RateWatch | None, tick: Callable[[], None] | None) -> None:
+        """Until more of the body is there. Raises BodyTimeout for silence and for a body that is too slow."""
+        if watch and watch.is_too_slow(self._clocks.now()):  # all that has arrived is counted now
+            raise BodyTimeout("MinBytesPerSecond")
+        patience = self._pace.silence
+        step = min(patience, WINDOW_SECONDS / 6 if watch else patience, TICK_SECONDS if tick else patience)
+        while not body.wait(min(step, patience)):
+            patience -= step
+            if tick is not None:
+                tick()
+            if patience <= 0:
+                raise BodyTimeout("ReadTimeout")
+            if watch and watch.is_too_slow(self._clocks.now()):
+                raise BodyTimeout("MinBytesPerSecond")
+
+
+def drop(_block: memoryview) -> None:
+    """A ``write`` for bytes that nobody wants."""

@@ -1,0 +1,73 @@
+"""State in this process's memory: for tests, and the plainest reading of the port's contract.
+
+Nothing is shared with other workers and nothing survives. Over ``most_rows`` the row written longest ago is dropped.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from hmacfs.state.base import FileRow, SessionRow, page
+
+Row = TypeVar("Row")
+
+
+class MemoryTier:
+    """Args: most_rows: kept of each kind at most."""
+
+    name = "memory"
+
+    def __init__(self, most_rows: int = 100_000) -> None:
+        self._most = most_rows
+        self._lock = threading.Lock()
+        self._files: dict[str, FileRow] = {}
+        self._sessions: dict[str, SessionRow] = {}
+
+    def record_files(self, rows: Sequence[FileRow]) -> None:
+        with self._lock:
+            self._put(self._files, ((row.path, row) for row in rows))
+
+    def find_file(self, path: str) -> FileRow | None:
+        return self._files.get(path)
+
+    def forget_files(self, paths: Sequence[str]) -> None:
+        with self._lock:
+            for path in paths:
+                self._files.pop(path, None)
+
+    def list_files(self, after: str, limit: int) -> list[FileRow]:
+        with self._lock:
+            behind = [path for path in self._files if path > after]
+            # Text sorts by code points, and so do the bytes of UTF-8.
+            return [self._files[path] for path in sorted(behind)[: page(limit)]]
+
+    def save_sessions(self, rows: Sequence[SessionRow]) -> None:
+        with self._lock:
+            self._put(self._sessions, ((row.key, row) for row in rows))
+
+    def find_session(self, key: str, now: int) -> SessionRow | None:
+        row = self._sessions.get(key)
+        return row if row is not None and row.expires_at > now else None
+
+    def forget_sessions(self, keys: Sequence[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._sessions.pop(key, None)
+
+    def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
+        with self._lock:
+            living = [row for row in self._sessions.values() if row.expires_at > now]
+        return sorted(living, key=lambda row: (row.expires_at, row.key))[: page(limit)]
+
+    def ping(self) -> None:
+        """Always works."""
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+    def _put(self, kept: dict[str, Row], new: Iterable[tuple[str, Row]]) -> None:
+        for key, row in new:
+            kept.pop(key, None)  # written anew, it is the youngest
+            kept[key] = row
+        while len(kept) > self._most:
+            del kept[next(iter(kept))]

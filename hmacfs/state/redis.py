@@ -1,0 +1,218 @@
+"""State in Redis: unfinished uploads, and a memory of catalogue rows for a day.
+
+Every change is one script, every key has a lifetime, and nothing looks over all keys. There is one attempt for each
+command: a retry would make everybody wait twice for a dead server. Redis may lose everything at any time; files and
+partials on disk do not depend on it. Not for Redis Cluster, where a script may only touch keys that it was told.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.retry import Retry
+
+from hmacfs.errors import StateUnavailable
+from hmacfs.state.addresses import RedisAddress
+from hmacfs.state.base import FileRow, SessionRow, page
+from hmacfs.state.batches import parts
+
+PREFIX = "hmacfs:1:"
+"""The number changes with the form of what is kept, so that old and new servers do not read each other's."""
+
+# A hung server counts as dead within their sum, a second. Names are resolved without a limit: give an address.
+_TURN_SECONDS = 0.2
+_CONNECT_SECONDS = 0.3
+_ANSWER_SECONDS = 0.5
+_CONNECTIONS = 32
+_CACHE_SECONDS = 24 * 3600
+_GONE_SECONDS = 60
+"""How long a forgotten file is known to be gone: longer than a reader may hold the row it read just before."""
+_EPOCH_SECONDS = 2 * _CACHE_SECONDS
+_LONGEST_SECONDS = 90 * 24 * 3600
+_MOST_SESSIONS = 100_000
+_EPOCH_LENGTH = 16
+
+
+class RedisTier:
+    """One database of a Redis server as a tier.
+
+    Args:
+        address: from ``addresses.parse_redis``.
+        password, database: where the address does not say.
+        prefix: of every key; tests have their own.
+    """
+
+    name = "redis"
+
+    def __init__(self, address: RedisAddress, password: str = "", database: int = 0, prefix: str = PREFIX) -> None:
+        self._address = address
+        self._password = address.password or password
+        self._database = database if address.database is None else address.database
+        self._epoch_key = f"{prefix}epoch"
+        self._file = f"{prefix}file:"
+        self._session = f"{prefix}session:"
+        self._list = f"{prefix}sessions"
+        self._alive = f"{prefix}alive"
+        self._made: redis.Redis | None = None
+        self._run_id = ""
+
+    # Catalogue, as a cache
+
+    def record_files(self, rows: Sequence[FileRow]) -> None:
+        self._remember("set", _CACHE_SECONDS, [(row.path, _text(row)) for row in rows])
+
+    def find_file(self, path: str) -> FileRow | None:
+        return self.cached_file(path)[1]
+
+    def cached_file(self, path: str) -> tuple[bool, FileRow | None]:
+        with _translated():
+            found: Any = self._client().mget(self._epoch_key, f"{self._file}{path}")
+        epoch, entry = found
+        if epoch is None or entry is None or not entry.startswith(epoch):
+            return False, None
+        text = entry[len(epoch) :]
+        return True, FileRow(*json.loads(text)) if text else None
+
+    def fill_file(self, row: FileRow) -> None:
+        self._remember("fill", _CACHE_SECONDS, [(row.path, _text(row))])
+
+    def forget_files(self, paths: Sequence[str]) -> None:
+        self._remember("set", _GONE_SECONDS, [(path, "") for path in paths])
+
+    def list_files(self, after: str, limit: int) -> list[FileRow]:  # noqa: ARG002 - the port has them
+        raise StateUnavailable("a cache has no list of files")
+
+    def distrust(self) -> None:
+        with _translated():
+            self._client().set(self._epoch_key, _new_epoch(), ex=_EPOCH_SECONDS)
+
+    # Sessions
+
+    def save_sessions(self, rows: Sequence[SessionRow]) -> None:
+        latest = {row.key: row for row in rows}
+        entries = [(row.key, str(row.expires_at), _text(row)) for row in latest.values()]
+        self._run("save_sessions", [self._list], [self._session, _MOST_SESSIONS, _LONGEST_SECONDS], entries)
+
+    def find_session(self, key: str, now: int) -> SessionRow | None:
+        with _translated():
+            text = self._client().get(f"{self._session}{key}")
+        row = SessionRow(*json.loads(text)) if text else None
+        return row if row is not None and row.expires_at > now else None
+
+    def forget_sessions(self, keys: Sequence[str]) -> None:
+        self._run("forget_sessions", [self._list], [self._session], [(key,) for key in keys])
+
+    def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
+        if page(limit) == 0:
+            return []
+        with _translated():
+            found = self._script("list_sessions")(keys=[self._list], args=[self._session, now, page(limit)])
+        return [SessionRow(*json.loads(text)) for text in found]
+
+    # The tier itself
+
+    def ping(self) -> None:
+        with _translated():
+            client = self._client()
+            client.set(self._alive, "1", ex=60)  # one that only reads (a replica, a full one) is of no use
+            run_id = _run_id(client)
+        if run_id != self._run_id:  # another process: what it remembers may be older than what we know
+            self.distrust()
+            self._run_id = run_id
+
+    def close(self) -> None:
+        if self._made is not None:
+            try:
+                self._made.connection_pool.disconnect()
+            except (RedisError, OSError):
+                pass  # it is being given up
+
+    def _client(self) -> redis.Redis:
+        if self._made is None:
+            server = self._address.server
+            more: dict[str, Any] = {"path": server.path} if server.path else {"host": server.host, "port": server.port}
+            if not server.path:
+                more["socket_connect_timeout"] = _CONNECT_SECONDS
+            pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+                connection_class=_connection_class(self._address),
+                max_connections=_CONNECTIONS,
+                timeout=_TURN_SECONDS,
+                socket_timeout=_ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=30,
+                protocol=2,
+                username=self._address.user or None,
+                password=self._password or None,
+                db=self._database,
+                **more,
+            )
+            self._made = redis.Redis(connection_pool=pool)
+        return self._made
+
+    def _script(self, name: str) -> Callable[..., Any]:
+        return self._client().register_script(_source(name))
+
+    def _remember(self, mode: str, seconds: int, entries: Sequence[tuple[str, str]]) -> None:
+        fixed = [self._file, _new_epoch(), _EPOCH_SECONDS, seconds, mode]
+        self._run("remember_files", [self._epoch_key], fixed, entries)
+
+    def _run(self, name: str, keys: list[str], fixed: list[Any], entries: Sequence[tuple[str, ...]]) -> None:
+        """One call of a script for each thousand entries, so that no call keeps Redis busy for long."""
+        with _translated():
+            script = self._script(name)
+            for part in parts(entries):
+                script(keys=keys, args=[*fixed, *(value for entry in part for value in entry)])
+
+
+def _connection_class(address: RedisAddress) -> type[redis.Connection | redis.UnixDomainSocketConnection]:
+    if address.server.path:
+        return redis.UnixDomainSocketConnection
+    return redis.SSLConnection if address.tls else redis.Connection
+
+
+@cache
+def _source(name: str) -> str:
+    return resources.files("hmacfs.state").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _text(row: FileRow | SessionRow) -> str:
+    return json.dumps(astuple(row), ensure_ascii=False, separators=(",", ":"))
+
+
+def _new_epoch() -> str:
+    return secrets.token_hex(_EPOCH_LENGTH // 2)
+
+
+def _run_id(client: redis.Redis) -> str:
+    try:
+        return str(client.info("server")["run_id"])
+    except AuthenticationError:
+        raise
+    except ResponseError:  # an account that may not ask
+        return "unknown"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.TimeoutError, TimeoutError) as error:
+        raise StateUnavailable("no answer in time") from error
+    except (RedisError, OSError) as error:
+        raise StateUnavailable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The kind of an error, and the code that Redis' own errors begin with; the rest may quote what was sent."""
+    if "Connection refused" in str(error):
+        return "connection refused"
+    code = str(error).partition(" ")[0]
+    return f"{type(error).__name__} {code}" if code.isupper() and code.isalpha() else type(error).__name__

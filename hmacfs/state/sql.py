@@ -1,0 +1,176 @@
+"""State in an SQL server, or in SQLite beside our own files. Each verb is one statement, so it is atomic by itself.
+
+A verb on a file's path or a session's key touches one row by its primary key. Rows of a batch are written in the order
+of their keys, so that two batches do not wait for each other crosswise.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Connection, Engine, Table, delete, select
+
+from hmacfs.errors import StateUnavailable
+from hmacfs.offload import InlinePool, Pool
+from hmacfs.state import base, schema
+from hmacfs.state.base import FileRow, Held, Kind, SessionRow, page
+from hmacfs.state.batches import BATCH, parts
+from hmacfs.state.connections import Connections
+
+T = TypeVar("T")
+
+_PURGE_SECONDS = 60.0
+
+_TABLES = {Kind.FILES: schema.files, Kind.SESSIONS: schema.sessions}
+_FILE_COLUMNS = [schema.files.c[name] for name in FileRow.__dataclass_fields__]
+_SESSION_COLUMNS = [schema.sessions.c[name] for name in SessionRow.__dataclass_fields__]
+
+
+class SqlTier:
+    """One SQL database as a tier.
+
+    Args:
+        name: "postgres", "mysql" or "embedded".
+        make_engine: one of ``engines``, with its arguments; called at first use.
+        pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
+        most: connections at once.
+        clock: Unix seconds, for the removal of expired sessions only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_engine: Callable[[], Engine],
+        pool: Pool | None = None,
+        most: int = 4,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self._connections = Connections(make_engine, pool or InlinePool(), most)
+        self._clock = clock
+        self._purge_at = clock() + _PURGE_SECONDS
+        self._ready = False
+
+    def record_files(self, rows: Sequence[FileRow]) -> None:
+        self._write(Kind.FILES, rows)
+
+    def find_file(self, path: str) -> FileRow | None:
+        query = select(*_FILE_COLUMNS).where(schema.files.c.path == path)
+        return next((FileRow(*row) for row in self._all(query)), None)
+
+    def forget_files(self, paths: Sequence[str]) -> None:
+        self._forget(schema.files.c.path, paths)
+
+    def list_files(self, after: str, limit: int) -> list[FileRow]:
+        path = schema.files.c.path
+        query = select(*_FILE_COLUMNS).where(path > after).order_by(path).limit(page(limit))
+        return [FileRow(*row) for row in self._all(query)]
+
+    def save_sessions(self, rows: Sequence[SessionRow]) -> None:
+        self._write(Kind.SESSIONS, rows)
+        now = self._clock()
+        if now >= self._purge_at:
+            self._purge_at = now + _PURGE_SECONDS
+            self._purge(int(now))
+
+    def find_session(self, key: str, now: int) -> SessionRow | None:
+        column = schema.sessions.c
+        query = select(*_SESSION_COLUMNS).where(column.key == key, column.expires_at > now)
+        return next((SessionRow(*row) for row in self._all(query)), None)
+
+    def forget_sessions(self, keys: Sequence[str]) -> None:
+        self._forget(schema.sessions.c.key, keys)
+
+    def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
+        column = schema.sessions.c
+        query = select(*_SESSION_COLUMNS).where(column.expires_at > now).order_by(column.expires_at, column.key)
+        return [SessionRow(*row) for row in self._all(query.limit(page(limit)))]
+
+    def held(self, kind: Kind, limit: int) -> Held:
+        table = _TABLES[kind]
+        columns = _FILE_COLUMNS if kind is Kind.FILES else _SESSION_COLUMNS
+        query = select(*columns, table.c.revision).order_by(*table.primary_key).limit(page(limit))
+        found = self._all(query)
+        make: Callable[..., base.Row] = FileRow if kind is Kind.FILES else SessionRow
+        return Held(kind, [make(*row[:-1]) for row in found], [row[-1] for row in found])
+
+    def release(self, held: Held) -> None:
+        table = _TABLES[held.kind]
+        (key,) = table.primary_key
+        pairs = [(base.key_of(row), revision) for row, revision in zip(held.rows, held.revisions, strict=True)]
+        for part in parts(pairs):
+            statement = delete(table).where(
+                key.in_([found for found, _ in part]), table.c.revision.in_([revision for _, revision in part])
+            )
+            self.run(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+
+    def ping(self) -> None:
+        self._ready = False
+        self.run(lambda _connection: None)
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """``work`` on a connection to a server that has our tables. Raises StateUnavailable."""
+
+        def prepared(connection: Connection) -> T:
+            if not self._ready:
+                schema.create(connection)
+                self._ready = True
+            return work(connection)
+
+        return self._connections.run(prepared)
+
+    def upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Write rows, ordered by their keys and each key once, with a new revision."""
+        if not rows:
+            return
+        for row in rows:
+            row["revision"] = random.getrandbits(63)
+
+        def write(connection: Connection) -> None:
+            for part in parts(rows):
+                _execute_whole(connection, table, part)
+
+        self.run(write)
+
+    def _write(self, kind: Kind, rows: Sequence[base.Row]) -> None:
+        latest = {base.key_of(row): row for row in rows}  # PostgreSQL refuses a batch that names a row twice
+        self.upsert(_TABLES[kind], [asdict(latest[key]) for key in sorted(latest)])
+
+    def _forget(self, column: Column[Any], keys: Sequence[str]) -> None:
+        for part in parts(sorted(set(keys))):
+            statement = delete(column.table).where(column.in_(part))
+            self.run(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+
+    def _all(self, query: Any) -> list[Any]:
+        return self.run(lambda connection: list(connection.execute(query)))
+
+    def _purge(self, now: int) -> None:
+        """Remove a page of expired sessions. Failing at it is no failure of the verb that came by."""
+        key = schema.sessions.c.key
+        query = select(key).where(schema.sessions.c.expires_at <= now).order_by(schema.sessions.c.expires_at)
+        try:
+            expired = [row[0] for row in self._all(query.limit(BATCH))]
+            self._forget(key, expired)
+        except StateUnavailable:
+            pass
+
+
+def _execute_whole(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    dialect = connection.dialect.name
+    statement = schema.upsert(table, dialect)
+    if len(rows) == 1:
+        connection.execute(statement, rows[0])
+    elif dialect == "postgresql":
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        connection.execute(schema.upsert_columns(table), columns)
+    elif dialect == "mysql":
+        connection.execute(statement, rows)  # the driver joins them
+    else:  # one transaction, or each row would be synced
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(statement, rows)
+        connection.exec_driver_sql("COMMIT")

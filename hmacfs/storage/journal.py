@@ -1,0 +1,275 @@
+"""What a partial keeps beside its bytes: a header, then one record for each range that somebody writes or has written.
+
+The layout is fixed, so that a block costs one write of eight bytes: 16 KiB for the header, then records of eight
+64-bit words. Every word is written alone and aligned, so it is never seen half. Two moments count for each record:
+``end``, what the running system has (page cache included, so a killed worker loses nothing), and ``durable``, what
+survives a power cut. Which of them is believed depends on whether the machine was booted since.
+
+Locks are byte ranges of this very file, by open file description (fcntl, F_OFD_SETLK): the kernel gives them back when
+the holder is gone, however it went, and they hold between greenlets, processes and servers on one store alike. The
+range of bytes that somebody writes is locked under its own numbers; the byte META guards changes of the records.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+from hmacfs.core import paths
+from hmacfs.core.upload import Extents, Span, State
+from hmacfs.errors import BadPath, StorageFailed, TooManyGaps
+from hmacfs.storage import fsutil
+from hmacfs.storage.base import UploadHeader
+
+_MAGIC = b"hmacfs-upload-1\n"
+_STATE_AT = len(_MAGIC)
+_HEADER_AT = 32
+RECORDS_AT = 16384
+RECORD_BYTES = 64
+_OF_A_PAGE = 4096 // RECORD_BYTES
+"""Records that reach the disk together."""
+_WORD = struct.Struct("<Q")
+_RECORD = struct.Struct("<8Q")
+_STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT = range(7)
+_FREE, _WRITING, _CLOSED = range(3)
+_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
+"""What a header that a disk has damaged can make of reading it."""
+
+MAX_RECORDS = 4096
+"""Far above what the bound on gaps allows: only crashes in the middle of writing leave records that never merge."""
+
+META = 1 << 62
+"""The byte whose lock guards the records; every offset of a file lies below it."""
+
+_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid (0 for locks by open file description)
+
+
+def boot_tag() -> int:
+    """A number that every boot of this machine has anew."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return int.from_bytes(sha256(file.read()).digest()[:8], "little") | 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One range. Offsets are bytes of the file.
+
+    Attributes:
+        index: which record it is.
+        first, end: what is recorded: everything between them is there.
+        limit: until where its writer wants to come.
+        is_closed: nobody writes it any more. One whose writer was killed is never closed.
+    """
+
+    index: int
+    first: int
+    end: int
+    durable: int
+    limit: int
+    boot: int
+    is_closed: bool
+
+    def joined(self, other: "Record") -> "Record":
+        """This record grown by one that touches it. Durable is only what is so without a hole."""
+        left, right = (self, other) if self.first <= other.first else (other, self)
+        durable = max(left.durable, right.durable) if right.first <= left.durable else left.durable
+        end = max(self.end, other.end)
+        return Record(self.index, left.first, end, durable, end, self.boot, is_closed=True)
+
+
+class Journal:
+    """One journal file that is open for reading and writing.
+
+    Args:
+        fd: its descriptor, which belongs to the journal from now on.
+        boot: as ``boot_tag`` gives it.
+    """
+
+    def __init__(self, fd: int, boot: int) -> None:
+        self.fd = fd
+        self._boot = boot
+
+    # The header
+
+    def begin(self, header: UploadHeader, data_name: str) -> None:
+        """Write the header of a new journal."""
+        values = {
+            "path": header.path.raw.decode(),
+            "total": header.total,
+            "type": header.content_type,
+            "face": header.face,
+            "secret": header.secret,
+            "started": header.started_at,
+            "note": header.note,
+            "wanted": header.wanted,
+            "data": data_name,
+        }
+        text = json.dumps(values, ensure_ascii=False).encode()
+        block = _MAGIC + bytes(_HEADER_AT - len(_MAGIC)) + _WORD.pack(len(text)) + text
+        if len(block) > RECORDS_AT:
+            raise StorageFailed("the header of an upload is too long")
+        fsutil.write_all(self.fd, memoryview(block), 0)
+
+    def header(self) -> tuple[UploadHeader, str]:
+        """The header and the name of the data file. Raises StorageFailed for a file that is no journal."""
+        block = os.pread(self.fd, RECORDS_AT, 0)
+        try:
+            (length,) = _WORD.unpack_from(block, _HEADER_AT)
+            if not block.startswith(_MAGIC):
+                raise ValueError("no journal")
+            values = json.loads(block[_HEADER_AT + 8 : _HEADER_AT + 8 + length])
+            header = UploadHeader(
+                path=paths.parse(values["path"].encode()),
+                total=values["total"],
+                content_type=values["type"],
+                face=values["face"],
+                secret=values["secret"],
+                started_at=values["started"],
+                note=values["note"],
+                wanted=tuple(values["wanted"]),
+            )
+            return header, str(values["data"])
+        except (*_DAMAGES, BadPath) as error:
+            raise StorageFailed("the journal of an upload cannot be read") from error
+
+    @property
+    def state(self) -> State:
+        """Raises StorageFailed for one that nobody wrote."""
+        byte = os.pread(self.fd, 1, _STATE_AT)
+        try:
+            return State(byte[0])
+        except (ValueError, IndexError) as error:
+            raise StorageFailed("the journal of an upload cannot be read") from error
+
+    def set_state(self, state: State) -> None:
+        os.pwrite(self.fd, bytes((state.value,)), _STATE_AT)
+
+    # The records; whoever changes more than the end of its own holds the guard
+
+    def records(self) -> list[Record]:
+        """Those that are in use."""
+        block = os.pread(self.fd, MAX_RECORDS * RECORD_BYTES, RECORDS_AT)
+        found = []
+        for index in range(len(block) // RECORD_BYTES):
+            words = _RECORD.unpack_from(block, index * RECORD_BYTES)
+            if words[_STATE] != _FREE:
+                first, end, durable, limit = words[_FIRST : _LIMIT + 1]
+                closed = words[_STATE] == _CLOSED
+                found.append(Record(index, first, end, durable, limit, words[_BOOT], closed))
+        return found
+
+    def is_believed(self, record: Record) -> bool:
+        """Whether ``end`` counts: the machine has not been booted since it was written."""
+        return record.boot == self._boot
+
+    def is_settled(self, record: Record) -> bool:
+        """Whether nothing of it would be lost with the power."""
+        return self.is_believed(record) and record.durable == record.end
+
+    def extents(self) -> Extents:
+        return self.extents_of(self.records())
+
+    def extents_of(self, records: list[Record]) -> Extents:
+        return Extents(self._span(record) for record in records)
+
+    def _span(self, record: Record) -> Span:
+        return record.first, record.end if self.is_believed(record) else record.durable
+
+    def add(self, first: int, limit: int) -> int:
+        """A record for a range that somebody begins to write; its index."""
+        size = os.fstat(self.fd).st_size
+        used = {record.index for record in self.records()}
+        count = max(0, size - RECORDS_AT) // RECORD_BYTES
+        index = next((index for index in range(count) if index not in used), count)
+        if index >= MAX_RECORDS:
+            raise TooManyGaps(self.extents().prefix)
+        words = (_WRITING, 0, self._boot, first, first, first, limit, 0)
+        fsutil.write_all(self.fd, memoryview(_RECORD.pack(*words)), RECORDS_AT + index * RECORD_BYTES)
+        return index
+
+    def set_end(self, index: int, end: int) -> None:
+        self._set(index, _END, end)
+
+    def is_wanted(self, index: int) -> bool:
+        """Whether the writer of this record should give way."""
+        at = RECORDS_AT + index * RECORD_BYTES + _WANTED * 8
+        return os.pread(self.fd, 8, at) != bytes(8)
+
+    def want(self, first: int, end: int) -> None:
+        """Tell everybody who writes between ``first`` and ``end`` to give way."""
+        for record in self.records():
+            if not record.is_closed and record.first < end and first < record.limit:
+                self._set(record.index, _WANTED, 1)
+
+    def close_record(self, index: int) -> None:
+        """Its writer has ended; where it touches closed neighbours they become one record.
+
+        In an order that a crash may cut anywhere: the one that stays grows first, the other goes then.
+        """
+        records = {record.index: record for record in self.records()}
+        mine = records.pop(index)
+        if mine.first == mine.end:
+            self._set(index, _STATE, _FREE)
+            return
+        self._set(index, _STATE, _CLOSED)
+        for other in sorted(records.values(), key=lambda record: record.first):
+            touches = other.first <= mine.end and mine.first <= other.end
+            if touches and other.is_closed and self.is_believed(other):
+                grown = other.joined(mine)
+                self._replace(grown)
+                if mine.index // _OF_A_PAGE != other.index // _OF_A_PAGE and mine.durable > mine.first:
+                    os.fsync(self.fd)  # pages reach the disk in any order, and what the freed one says was told
+                self._set(mine.index, _STATE, _FREE)
+                mine = grown
+
+    def _replace(self, record: Record) -> None:
+        at = RECORDS_AT + record.index * RECORD_BYTES
+        words = (_CLOSED, 0, record.boot, record.first, record.end, record.durable, record.limit, 0)
+        fsutil.write_all(self.fd, memoryview(_RECORD.pack(*words)), at)
+
+    def make_durable(self, records: list[Record]) -> None:
+        """Everything that ``records`` recorded is on disk now."""
+        for record in records:
+            end = self._span(record)[1]
+            if not self.is_believed(record):  # its writer went with the old boot
+                self._set(record.index, _END, end)
+                self._set(record.index, _BOOT, self._boot)
+                self._set(record.index, _STATE, _CLOSED)
+            if record.durable != end:
+                self._set(record.index, _DURABLE, end)
+
+    def _set(self, index: int, word: int, value: int) -> None:
+        os.pwrite(self.fd, _WORD.pack(value), RECORDS_AT + index * RECORD_BYTES + word * 8)
+
+    # Locks
+
+    def try_lock(self, first: int, end: int) -> bool:
+        """Hold the range alone until ``unlock`` or the end of this descriptor; False when somebody holds a part."""
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, first, end))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def unlock(self, first: int, end: int) -> None:
+        fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, first, end))
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """A ``with`` block in which nobody else changes the records. Held for a few calls and at most one sync."""
+        fcntl.fcntl(self.fd, fcntl.F_OFD_SETLKW, _lock(fcntl.F_WRLCK, META, META + 1))
+        try:
+            yield
+        finally:
+            self.unlock(META, META + 1)
+
+
+def _lock(kind: int, first: int, end: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, first, end - first, 0)

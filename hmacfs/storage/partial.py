@@ -1,0 +1,334 @@
+"""One unfinished upload that is open in this process, and the claim on a range of it.
+
+Which rule holds by which mechanism:
+
+- Nobody writes a byte that is recorded: a claim writes only what was missing when it was made, under a lock that
+  nobody else has on that range.
+- What is published is never written again: the data file is opened for writing under the lock of a range only, and
+  publishing holds the lock of all of it, so no such descriptor is left.
+- What a client is told is on disk: ``settle`` syncs the data first, then the journal that says so.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from hmacfs.core import upload
+from hmacfs.core.upload import Event, Span, State
+from hmacfs.errors import FileExists, PathConflict, UploadComplete, UploadGone
+from hmacfs.storage import fsutil
+from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
+from hmacfs.storage.journal import META, Journal
+
+if TYPE_CHECKING:
+    from hmacfs.storage.partials import LocalPartials
+
+T = TypeVar("T")
+
+
+class LocalPartial:
+    """The PartialUpload port. Methods that end in ``_now`` block and are for jobs of the disk pool.
+
+    Args:
+        journal: open, and ours from now on.
+        slot: name of the slot's folder.
+        name: of the journal in it.
+        data_name: of the data file beside it.
+    """
+
+    def __init__(
+        self, home: "LocalPartials", journal: Journal, header: UploadHeader, slot: str, name: str, data_name: str
+    ) -> None:
+        self._home = home
+        self.journal = journal
+        self.header = header
+        self.name = name
+        self.data_name = data_name
+        self._slot = slot
+        self._folder = home.slot_dir(slot)
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether it is a plain PUT of its own, not what its token stands for."""
+        return self.name.startswith("unnamed-")
+
+    # The port
+
+    def look(self) -> Snapshot:
+        return self.run(self.look_now)
+
+    def settle(self) -> Snapshot:
+        return self.run(self._settle)
+
+    def claim(self, first: int, end: int) -> "LocalClaim | None":
+        return self.run(self._claim, first, end)
+
+    def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
+        return self.run(self._read, offset, count, watch)
+
+    def take_over(self) -> bool:
+        return self.run(self.take_over_now)
+
+    def publish(self, metadata: Metadata) -> Entity:
+        return self.run(self._publish, metadata)
+
+    def remove(self) -> None:
+        self.run(self.remove_now)
+
+    def replace(self, other: PartialUpload) -> None:
+        assert isinstance(other, LocalPartial)  # of the same Partials
+        self.run(self._replace, other)
+
+    def close(self) -> None:
+        fd, self.journal.fd = self.journal.fd, -1
+        if fd >= 0:
+            os.close(fd)  # and every lock goes with it
+
+    def run(self, job: Callable[..., T], *args: object) -> T:
+        with os_errors_translated():
+            return self._home.storage.disk.run(job, *args)
+
+    # In the disk pool
+
+    def look_now(self) -> Snapshot:
+        changed = os.fstat(self.journal.fd).st_mtime
+        return Snapshot(self.journal.state, self.journal.extents(), changed)
+
+    def is_idle_now(self) -> bool:
+        """Whether nobody writes; then it is ours until ``close``. Disturbs nobody."""
+        return self.journal.try_lock(0, META)
+
+    def take_over_now(self) -> bool:
+        if self.is_idle_now():
+            return True
+        self.journal.want(0, META)
+        return False
+
+    def remove_now(self, *, tidy: bool = True) -> None:
+        """Args: tidy: remove the slot's folder with the last partial; not where the caller has it locked."""
+        self.journal.set_state(State.GONE)
+        self.journal.want(0, META)
+        self._forget(tidy=tidy)
+
+    def went_back_now(self) -> bool:
+        """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is
+        synced, and the machine was booted since."""
+        if self._home.storage.syncs_files or self.header.face != "draft":
+            return False
+        journal = self.journal
+        return any(record.durable < record.end and not journal.is_believed(record) for record in journal.records())
+
+    def know_token(self) -> None:
+        """Let the session be known by its token in any slot. A leftover of an earlier one gives way."""
+        place = self._home.token_path(self.name)
+        fsutil.replace_link(os.path.join(self._folder, self.name), place)
+
+    def open_data(self, flags: int) -> int:
+        try:
+            return os.open(os.path.join(self._folder, self.data_name), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UploadGone from None
+
+    def _open_for_writing(self) -> int:
+        """The data file, unless it is the published one: a crash may come between the link and the note of it, and a
+        reboot may then take back what the journal had of the bytes."""
+        fd = self.open_data(os.O_RDWR)
+        if os.fstat(fd).st_nlink > 1:
+            os.close(fd)
+            raise UploadComplete
+        return fd
+
+    def _settle(self) -> Snapshot:
+        if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
+            return self.look_now()
+        with self.journal.guarded():
+            records = self.journal.records()
+            # Of these and nothing newer: somebody may be writing, and what comes after this look is not synced.
+            extents = self.journal.extents_of(records)
+            if not all(self.journal.is_settled(record) for record in records):
+                self._sync_data()
+                self.journal.make_durable(records)
+                os.fsync(self.journal.fd)
+        return replace(self.look_now(), extents=extents)
+
+    def _sync_data(self) -> None:
+        fd = self.open_data(os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _claim(self, first: int, end: int) -> "LocalClaim | None":
+        journal = self.journal
+        missing = journal.extents().missing(first, end)
+        if not missing:
+            return LocalClaim(self, -1, [], -1)
+        lock = missing[0][0], missing[-1][1]
+        if not journal.try_lock(*lock):
+            journal.want(*lock)
+            return None
+        try:
+            with journal.guarded():
+                upload.move(journal.state, Event.WRITE)
+                missing = journal.extents().missing(first, end)
+                fd = self._open_for_writing()
+                try:
+                    index = journal.add(missing[0][0], missing[-1][1]) if missing else -1
+                except BaseException:
+                    os.close(fd)
+                    raise
+        except BaseException:
+            journal.unlock(*lock)
+            raise
+        return LocalClaim(self, index, missing, fd, lock)
+
+    def _read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
+        fd = self.open_data(os.O_RDONLY)
+        try:
+            block = os.pread(fd, count, offset)
+        finally:
+            os.close(fd)
+        watch(memoryview(block))
+        return len(block)
+
+    def _publish(self, metadata: Metadata) -> Entity:
+        """Publish under the lock of everything: nobody has the data open for writing, and nobody will."""
+        state = self.journal.state
+        upload.move(state, Event.PUBLISH)
+        if state is State.PUBLISHED:  # another request was faster: its file is this one
+            published = self._home.storage.entity_at(self.header.path)
+            if published is None:
+                raise UploadGone
+            return published
+        fd = self.open_data(os.O_RDONLY)
+        try:
+            entity = self._link(fd, metadata)
+        except (FileExists, PathConflict):
+            self.remove_now()
+            raise
+        finally:
+            os.close(fd)
+        try:
+            self.journal.set_state(State.PUBLISHED)
+            if self._home.storage.syncs_files and self.header.face != "session":
+                os.fsync(self.journal.fd)
+            self._forget(keep_journal=self.header.face != "session")
+            self._home.clear(self.header.path, keep=self.name)
+        except OSError:
+            pass  # the file is there and synced, which nothing may undo now
+        return entity
+
+    def _link(self, fd: int, metadata: Metadata) -> Entity:
+        storage = self._home.storage
+        folder = os.open(self._folder, fsutil.DIRECTORY)
+
+        def link(parent: int, target: bytes) -> None:
+            fsutil.link_name(folder, self.data_name.encode(), parent, target)
+
+        try:
+            return storage.publish_open(self.header.path, fd, metadata, link)
+        except FileExists:
+            # A crash between the link and the note in the journal: the file there is this very one.
+            entity = storage.entity_at(self.header.path)
+            if entity is None or entity.inode != os.fstat(fd).st_ino:
+                raise
+            return entity
+        finally:
+            os.close(folder)
+
+    def _replace(self, other: "LocalPartial") -> None:
+        with self._home.locked(self._slot):
+            # The name changes hands before the old one is over: a crash leaves the token the one or the other.
+            fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            other.journal.set_state(State.GONE)
+            self.name = other.name
+            self.know_token()
+            fsutil.remove_file(os.path.join(self._folder, other.data_name))
+            if self._home.storage.syncs_directories:
+                fsutil.sync_directory(self._folder)
+
+    def _forget(self, *, keep_journal: bool = False, tidy: bool = True) -> None:
+        fsutil.remove_file(os.path.join(self._folder, self.data_name))
+        if not tidy:
+            self._forget_names(keep_journal)
+            return
+        with self._home.locked(self._slot):
+            self._forget_names(keep_journal)
+            fsutil.remove_empty(self._folder)
+
+    def _forget_names(self, keep_journal: bool) -> None:
+        """The names that are still this journal's: one that expired or was replaced may have left them to another."""
+        if keep_journal:
+            return
+        self._unlink_ours(os.path.join(self._folder, self.name))
+        if self.header.face == "session" and not self.is_draft:
+            self._unlink_ours(self._home.token_path(self.name))
+
+    def _unlink_ours(self, path: str) -> None:
+        try:
+            if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(self.journal.fd)):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+class LocalClaim:
+    """The UploadClaim port.
+
+    Args:
+        index: of its record in the journal; -1 where nothing was missing.
+        fd: the data file, open for writing; -1 where nothing was missing.
+        lock: the range of the journal that is locked.
+    """
+
+    def __init__(self, partial: LocalPartial, index: int, missing: list[Span], fd: int, lock: Span = (0, 0)) -> None:
+        self._partial = partial
+        self._index = index
+        self.missing = missing
+        self._fd = fd
+        self._lock = lock
+
+    def write(self, block: memoryview, at: int, *, record: bool, watch: Callable[[memoryview], None] | None) -> bool:
+        if self._index < 0:
+            if watch is not None:
+                self._partial.run(watch, block)
+            return False
+        return self._partial.run(self._write, block, at, record, watch)
+
+    def is_wanted(self) -> bool:
+        return self._index >= 0 and self._partial.run(self._partial.journal.is_wanted, self._index)
+
+    def record(self, end: int) -> None:
+        if self._index >= 0:
+            self._partial.run(self._record, end)
+
+    def release(self) -> None:
+        if self._lock != (0, 0):
+            self._partial.run(self._release)
+
+    def _write(self, block: memoryview, at: int, record: bool, watch: Callable[[memoryview], None] | None) -> bool:
+        end = at + len(block)
+        for first, last in self.missing:
+            low, high = max(first, at), min(last, end)
+            if low < high:
+                fsutil.write_all(self._fd, block[low - at : high - at], low)
+        if watch is not None:
+            watch(block)
+        if record:
+            self._record(end)
+        return self._partial.journal.is_wanted(self._index)
+
+    def _record(self, end: int) -> None:
+        first, last = self.missing[0][0], self.missing[-1][1]
+        if end > first:
+            self._partial.journal.set_end(self._index, min(end, last))
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, (0, 0)
+        journal = self._partial.journal
+        os.close(self._fd)
+        if self._index >= 0:
+            with journal.guarded():
+                journal.close_record(self._index)
+        journal.unlock(*lock)

@@ -1,0 +1,349 @@
+"""Unfinished uploads in ``StoreDir/.hmacfs/partials``: a journal and a data file for each.
+
+    partials/ab/ab12.../KEY.log       the journal; the folder is named after the SHA-256 of the slot's path
+    partials/ab/ab12.../RANDOM.part   the bytes, named by the journal
+    partials/tokens/KEY               a second name of a session's journal, by which a token is known in any slot
+
+KEY is a hash of the session token or upload id, so that no listing shows what could continue an upload. Everything
+blocks, and runs in the disk pool.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TypeVar
+
+from hmacfs.core import upload
+from hmacfs.core.paths import SlotPath
+from hmacfs.core.upload import State
+from hmacfs.errors import ConfigError, StorageFailed, TooManySessions, UploadExists
+from hmacfs.storage import fsutil
+from hmacfs.storage.base import UploadHeader, os_errors_translated
+from hmacfs.storage.journal import META, Journal, boot_tag
+from hmacfs.storage.local import PRIVATE, LocalStorage
+from hmacfs.storage.partial import LocalPartial
+
+T = TypeVar("T")
+
+LOG, DATA, DRAFT = ".log", ".part", ".new"
+UNNAMED = "unnamed-"
+"""How the journal of a plain PUT begins that is not (yet) what its token stands for."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{24}[0-9a-f]{32}")
+_SLOT_AT = 24
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def slot_name(path: SlotPath) -> str:
+    """The folder of a slot's partials."""
+    return sha256(path.raw).hexdigest()[:32]
+
+
+def key_of(face: str, secret: str) -> str:
+    """The file name for a token or an upload id. Tokens are chosen by clients: the two never meet."""
+    kind = "token" if face == "session" else "id"
+    return sha256(f"{kind}:{secret}".encode()).hexdigest()[:40]
+
+
+def prepare(store_dir: str) -> None:
+    """Make the folders. Raises ConfigError."""
+    try:
+        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials"))
+        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials", "tokens"))
+        boot_tag()
+    except OSError as error:
+        raise ConfigError([f"StoreDir: unfinished uploads cannot be kept: {error}"]) from error
+
+
+class LocalPartials:
+    """The Partials port beside a LocalStorage on the same filesystem; ``prepare`` has made its folders.
+
+    Args:
+        most: MaxSessionsPerSlot.
+        ttl: seconds, SessionTTL.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self, storage: LocalStorage, store_dir: str, *, most: int, ttl: float, clock: Callable[[], float]
+    ) -> None:
+        self.storage = storage
+        self.root = os.path.join(store_dir, PRIVATE, "partials")
+        self._tokens = os.path.join(self.root, "tokens")
+        self._most = most
+        self._ttl = ttl
+        self._clock = clock
+        self._boot = boot_tag()
+        storage.on_published = self.clear
+
+    def create(self, header: UploadHeader, *, others: int, drop_idle: bool, is_draft: bool) -> LocalPartial:
+        return self._run(self._create, header, others, drop_idle, is_draft)
+
+    def find(self, path: SlotPath, face: str, secret: str) -> LocalPartial | None:
+        return self._run(self._living, slot_name(path), key_of(face, secret) + LOG)
+
+    def resolve(self, upload_id: str) -> LocalPartial | None:
+        if not _ID.fullmatch(upload_id):
+            return None
+        return self._run(self._living, upload_id[_SLOT_AT:], key_of("", upload_id) + LOG)
+
+    def furthest(self, path: SlotPath, total: int, content_type: str) -> LocalPartial | None:
+        return self._run(self._furthest, slot_name(path), total, content_type)
+
+    def knows_token(self, token: str) -> bool:
+        return self._run(self._knows_token, key_of("session", token))
+
+    def count(self, path: SlotPath) -> int:
+        return self._run(lambda: len(self._names(slot_name(path), DATA)))
+
+    def new_id(self, path: SlotPath) -> str:
+        return secrets.token_urlsafe(18) + slot_name(path)
+
+    def sweep(self) -> Sequence[tuple[str, str]]:
+        removed: list[tuple[str, str]] = []
+        for group in self._run(os.listdir, self.root):
+            if group not in ("tokens", "sweep.lock"):
+                removed += self._run(self._sweep_group, group)
+        self._run(self._sweep_tokens)
+        return removed
+
+    def clear(self, path: SlotPath, keep: str = "") -> None:
+        """The file of the slot is published: its partials have no purpose any more. Blocks; never raises OSError.
+
+        Args:
+            keep: name of the one journal that stays.
+        """
+        slot = slot_name(path)
+        try:
+            for name in self._names(slot, LOG):
+                if name != keep and (partial := self._open(slot, name)) is not None:
+                    partial.remove_now()
+                    partial.close()
+        except (OSError, StorageFailed):
+            pass  # the file is there: what is left is swept after SessionTTL
+
+    def slot_dir(self, slot: str) -> str:
+        return os.path.join(self.root, slot[:2], slot)
+
+    def token_path(self, name: str) -> str:
+        """The second name of the journal ``name``."""
+        return os.path.join(self._tokens, name.removesuffix(LOG))
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """A ``with`` block that says whether this process is the only one of all on this store that sweeps now."""
+        with os_errors_translated():
+            fd = os.open(os.path.join(self.root, "sweep.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield _locks(fd)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def locked(self, slot: str) -> Iterator[None]:
+        """A ``with`` block in which no partial of the slot comes or goes by its name."""
+        group = os.path.join(self.root, slot[:2])
+        fsutil.make_private_directory(group)
+        fd = os.open(os.path.join(group, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _run(self, job: Callable[..., T], *args: object) -> T:
+        with os_errors_translated():
+            return self.storage.disk.run(job, *args)
+
+    def _create(self, header: UploadHeader, others: int, drop_idle: bool, is_draft: bool) -> LocalPartial:
+        slot = slot_name(header.path)
+        name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
+        with self.locked(slot):
+            folder = self.slot_dir(slot)
+            fsutil.make_private_directory(folder)
+            if os.path.exists(os.path.join(folder, name)):
+                raise UploadExists
+            self._make_room(slot, others, drop_idle)
+            partial = self._begin(header, slot, name)
+            if header.face == "session" and not is_draft:
+                partial.know_token()
+        return partial
+
+    def _begin(self, header: UploadHeader, slot: str, name: str) -> LocalPartial:
+        """The two files; the journal gets its name last, when it is whole."""
+        folder = self.slot_dir(slot)
+        data_name = secrets.token_hex(16) + DATA
+        draft = os.path.join(folder, secrets.token_hex(16) + DRAFT)
+        fd = -1
+        try:
+            self.storage.staging.create_at(os.path.join(folder, data_name))
+            fd = os.open(draft, _CREATE, 0o600)
+            journal = Journal(fd, self._boot)
+            journal.begin(header, data_name)
+            if self.storage.syncs_files:
+                os.fsync(fd)
+            if name.startswith(UNNAMED):
+                journal.try_lock(0, META)  # a draft that nobody holds is taken for what a killed process left
+            fsutil.rename(draft, os.path.join(folder, name))
+            if self.storage.syncs_directories:
+                for directory in (folder, os.path.dirname(folder), self.root):
+                    fsutil.sync_directory(directory)
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            for leftover in (draft, os.path.join(folder, name), os.path.join(folder, data_name)):
+                fsutil.remove_file(leftover)  # it would count for the slot until SessionTTL
+            raise
+        return LocalPartial(self, journal, header, slot, name, data_name)
+
+    def _make_room(self, slot: str, others: int, drop_idle: bool) -> None:
+        """One more partial may come. Raises TooManySessions."""
+        if len(self._names(slot, DATA)) + others < self._most:
+            return
+        idle = []
+        for name in self._names(slot, LOG):
+            partial = self._open(slot, name)
+            if partial is None:
+                continue
+            is_dead_draft = partial.is_draft and partial.is_idle_now()
+            if is_dead_draft or self._is_expired(partial):
+                partial.remove_now(tidy=False)
+            elif drop_idle and partial.is_idle_now():
+                idle.append(partial)
+                continue
+            partial.close()
+        has_room = len(self._names(slot, DATA)) + others < self._most
+        for partial in sorted(idle, key=lambda each: each.look_now().extents.recorded):
+            if not has_room:
+                partial.remove_now(tidy=False)
+                has_room = True
+            partial.close()
+        if not has_room:
+            raise TooManySessions
+
+    def _names(self, slot: str, suffix: str) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.slot_dir(slot)) if name.endswith(suffix)]
+        except FileNotFoundError:
+            return []
+
+    def _open(self, slot: str, name: str) -> LocalPartial | None:
+        """None when there is none of this name, or it has ended, or cannot be read."""
+        try:
+            journal = Journal(os.open(os.path.join(self.slot_dir(slot), name), _OPEN), self._boot)
+        except FileNotFoundError:
+            return None
+        try:
+            header, data_name = journal.header()
+            if journal.state is not State.GONE:
+                return LocalPartial(self, journal, header, slot, name, data_name)
+        except StorageFailed:
+            pass  # not one of ours, or damaged: as good as none, and swept one day
+        except BaseException:
+            os.close(journal.fd)
+            raise
+        os.close(journal.fd)
+        return None
+
+    def _living(self, slot: str, name: str) -> LocalPartial | None:
+        partial = self._open(slot, name)
+        if partial is None or not (self._is_expired(partial) or partial.went_back_now()):
+            return partial
+        if partial.take_over_now():
+            partial.remove_now()
+        partial.close()
+        return None
+
+    def _is_expired(self, partial: LocalPartial) -> bool:
+        return upload.is_expired(partial.look_now().changed_at, self._ttl, self._clock())
+
+    def _furthest(self, slot: str, total: int, content_type: str) -> LocalPartial | None:
+        best: LocalPartial | None = None
+        for name in self._names(slot, LOG):
+            partial = self._living(slot, name)
+            if partial is None:
+                continue
+            header = partial.header
+            fits = header.face == "session" and (header.total, header.content_type) == (total, content_type)
+            fits = fits and not partial.is_draft and partial.look_now().state is State.OPEN
+            if fits and (best is None or partial.look_now().extents.prefix > best.look_now().extents.prefix):
+                best, partial = partial, best
+            if partial is not None:
+                partial.close()
+        return best
+
+    def _knows_token(self, key: str) -> bool:
+        try:
+            journal = Journal(os.open(os.path.join(self._tokens, key), _OPEN), self._boot)
+        except FileNotFoundError:
+            return False
+        try:
+            info = os.fstat(journal.fd)
+            expired = upload.is_expired(info.st_mtime, self._ttl, self._clock())
+            return info.st_nlink > 1 and journal.state is State.OPEN and not expired
+        except StorageFailed:
+            return False  # damaged: as good as none
+        finally:
+            os.close(journal.fd)
+
+    def _sweep_group(self, group: str) -> list[tuple[str, str]]:
+        removed = []
+        for slot in os.listdir(os.path.join(self.root, group)):
+            if slot == "lock":
+                continue
+            for name in self._names(slot, LOG):
+                partial = self._open(slot, name)
+                if partial is not None:
+                    is_over = partial.look_now().state is not State.OPEN
+                    if self._is_expired(partial) and partial.take_over_now():
+                        partial.remove_now()
+                        if not is_over:
+                            removed.append((str(partial.header.path), partial.header.key))
+                    partial.close()
+            self._sweep_slot(slot)
+        return removed
+
+    def _sweep_slot(self, slot: str) -> None:
+        """What no journal names: left by a crash. And the folder, where nothing else is in it."""
+        folder = self.slot_dir(slot)
+        with self.locked(slot):
+            open_ones = [self._open(slot, name) for name in self._names(slot, LOG)]
+            named = {partial.data_name for partial in open_ones if partial is not None}
+            readable = {partial.name for partial in open_ones if partial is not None}
+            for partial in open_ones:
+                if partial is not None:
+                    partial.close()
+            for name in self._names(slot, ""):  # none at all where the last upload took the folder with it
+                if name not in named and name not in readable:
+                    self._unlink_old(os.path.join(folder, name))
+            fsutil.remove_empty(folder)
+
+    def _unlink_old(self, path: str) -> None:
+        try:
+            if self._clock() - os.stat(path).st_mtime > self._ttl:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # its upload has ended meanwhile
+
+    def _sweep_tokens(self) -> None:
+        for name in os.listdir(self._tokens):
+            path = os.path.join(self._tokens, name)
+            try:
+                if os.stat(path).st_nlink == 1:  # its upload is gone
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+
+def _locks(fd: int) -> bool:
+    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,308 @@
+"""What every tier promises, on the real servers. Redis keeps sessions like the others; its catalogue is a cache."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from hmacfs.errors import StateUnavailable
+from hmacfs.state.base import MAX_PAGE, Tier
+from tests.state.tiers import NAMES, NOW, file_row, session_key, session_row, tier_maker
+
+LISTING = [name for name in NAMES if name != "redis"]
+AWKWARD = [
+    "plain",
+    "a",
+    "a/b",
+    "a/b/c",
+    "a/B",
+    "A/b",
+    "a/b ",
+    "a/b  ",
+    " a/b",
+    "ab",
+    "a-b",
+    "100%",
+    "100_",
+    "it's",
+    'say "so"',
+    "back\\slash",
+    "semi;colon -- comment",
+    "%s %(path)s :path {x} ?",
+    "ä/straße.txt",
+    "ae",
+    "\u00e9",
+    "e\u0301",
+    "Z",
+    "z",
+    "\uffff",
+    "\U0001f600/\U0001f468.png",
+    "\U0010ffff",
+    "/".join(["x" * 255] * 4)[:1024],
+    "/".join(["x" * 255] * 4)[:1023] + "y",
+    "\U0001f600" * 256,
+]
+"""Paths that some server would confuse, reorder or refuse."""
+
+
+@pytest.fixture(params=NAMES)
+def make(request: pytest.FixtureRequest) -> Callable[[], Tier]:
+    return tier_maker(request.param, request)
+
+
+@pytest.fixture
+def tier(make: Callable[[], Tier]) -> Iterator[Tier]:
+    made = make()
+    made.ping()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=LISTING)
+def catalog(request: pytest.FixtureRequest) -> Iterator[Tier]:
+    made = tier_maker(request.param, request)()
+    made.ping()
+    yield made
+    made.close()
+
+
+# --- the catalogue ---
+
+
+def test_a_recorded_file_is_found_with_all_it_says(tier: Tier) -> None:
+    row = file_row("jid/a.png", (1 << 62) + 1, uploader="romeo@example.org/\U0001f600", expires_at=NOW + (1 << 40))
+    bare = file_row("b", 0, content_type="", digest="", stored_at=0)
+
+    tier.record_files([row, bare])
+
+    assert tier.find_file("jid/a.png") == row
+    assert tier.find_file("b") == bare
+
+
+def test_an_unknown_file_is_none(tier: Tier) -> None:
+    assert tier.find_file("nothing") is None
+
+
+def test_a_file_recorded_again_is_replaced(tier: Tier) -> None:
+    tier.record_files([file_row("a", 1), file_row("b", 1)])
+    newer = file_row("a", 2, content_type="text/plain", digest="", stored_at=NOW + 1)
+
+    tier.record_files([newer])
+
+    assert tier.find_file("a") == newer
+    assert tier.find_file("b") == file_row("b", 1)
+
+
+def test_of_two_rows_for_a_path_in_one_batch_the_last_counts(tier: Tier) -> None:
+    tier.record_files([file_row("a", 1), file_row("b", 1), file_row("a", 2)])
+
+    assert tier.find_file("a") == file_row("a", 2)
+
+
+def test_forgotten_files_are_gone_and_the_others_stay(tier: Tier) -> None:
+    tier.record_files([file_row(path) for path in ("a", "b", "c")])
+
+    tier.forget_files(["a", "c", "never there"])
+
+    assert [tier.find_file(path) for path in ("a", "b", "c")] == [None, file_row("b"), None]
+
+
+def test_a_forgotten_file_may_be_recorded_again(tier: Tier) -> None:
+    tier.record_files([file_row("a", 1)])
+    tier.forget_files(["a"])
+
+    tier.record_files([file_row("a", 2)])
+
+    assert tier.find_file("a") == file_row("a", 2)
+
+
+def test_nothing_to_record_or_forget_is_no_error(tier: Tier) -> None:
+    tier.record_files([])
+    tier.forget_files([])
+    tier.save_sessions([])
+    tier.forget_sessions([])
+
+
+def test_paths_are_told_apart_by_their_bytes(tier: Tier) -> None:
+    rows = [file_row(path, number) for number, path in enumerate(AWKWARD)]
+
+    tier.record_files(rows)
+
+    assert [tier.find_file(path) for path in AWKWARD] == rows
+    tier.forget_files([path for path in AWKWARD if path != "a/b"])
+    assert [tier.find_file(path) for path in AWKWARD if tier.find_file(path)] == [rows[AWKWARD.index("a/b")]]
+
+
+def test_a_batch_of_thousands_is_recorded_and_forgotten(tier: Tier) -> None:
+    rows = [file_row(f"batch/{number}", number, uploader="u" * 200) for number in range(2500)]
+
+    tier.record_files(rows)
+    tier.record_files(rows)
+
+    assert [tier.find_file(f"batch/{number}") for number in (0, 999, 1000, 2499)] == [
+        rows[number] for number in (0, 999, 1000, 2499)
+    ]
+    tier.forget_files([row.path for row in rows[1:]])
+    assert [tier.find_file(f"batch/{number}") for number in (0, 1, 999, 2499)] == [rows[0], None, None, None]
+
+
+def test_files_are_listed_by_the_bytes_of_their_paths(catalog: Tier) -> None:
+    catalog.record_files([file_row(path) for path in AWKWARD])
+
+    listed = [row.path for row in catalog.list_files("", 1000)]
+
+    assert listed == sorted(AWKWARD, key=str.encode)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_pages_follow_each_other_without_gap_or_repetition(catalog: Tier, size: int) -> None:
+    rows = [file_row(path, number) for number, path in enumerate(AWKWARD)]
+    catalog.record_files(rows)
+
+    seen, after = [], ""
+    while found := catalog.list_files(after, size):
+        assert len(found) <= size
+        seen += found
+        after = found[-1].path
+
+    assert seen == sorted(rows, key=lambda row: row.path.encode())
+
+
+def test_a_page_is_bounded(catalog: Tier) -> None:
+    catalog.record_files([file_row(f"{number:05}") for number in range(MAX_PAGE + 5)])
+
+    assert len(catalog.list_files("", 10 * MAX_PAGE)) == MAX_PAGE
+    assert catalog.list_files("", 0) == []
+    assert catalog.list_files("", -1) == []
+
+
+# --- sessions ---
+
+
+def test_a_saved_session_is_found_with_all_it_says(tier: Tier) -> None:
+    row = replace(session_row(1, path=AWKWARD[-1], offset=(1 << 39) + 1), content_type="", face="draft")
+
+    tier.save_sessions([row, session_row(2)])
+
+    assert tier.find_session(session_key(1), NOW) == row
+    assert tier.find_session(session_key(2), NOW) == session_row(2)
+    assert tier.find_session(session_key(3), NOW) is None
+
+
+def test_a_session_saved_again_is_replaced(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, NOW + 100)])
+
+    tier.save_sessions([session_row(1, NOW + 50, offset=7)])
+    tier.save_sessions([session_row(1, NOW + 500, offset=8), session_row(1, NOW + 500, offset=9)])
+
+    assert tier.find_session(session_key(1), NOW + 400) == session_row(1, NOW + 500, offset=9)
+    assert tier.list_sessions(NOW, 10) == [session_row(1, NOW + 500, offset=9)]
+
+
+def test_a_session_lives_until_it_expires(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, NOW + 100)])
+
+    assert tier.find_session(session_key(1), NOW + 99) is not None
+    assert tier.find_session(session_key(1), NOW + 100) is None
+    assert len(tier.list_sessions(NOW + 99, 10)) == 1
+    assert tier.list_sessions(NOW + 100, 10) == []
+
+
+def test_a_session_that_expired_already_is_never_seen(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, NOW + 100)])
+
+    tier.save_sessions([session_row(1, NOW - 100)])
+
+    assert tier.find_session(session_key(1), NOW) is None
+    assert tier.list_sessions(NOW, 10) == []
+
+
+def test_forgotten_sessions_are_gone(tier: Tier) -> None:
+    tier.save_sessions([session_row(number) for number in (1, 2, 3)])
+
+    tier.forget_sessions([session_key(1), session_key(3), session_key(4)])
+
+    assert [row.key for row in tier.list_sessions(NOW, 10)] == [session_key(2)]
+    assert tier.find_session(session_key(1), NOW) is None
+
+
+def test_sessions_are_listed_as_they_expire(tier: Tier) -> None:
+    expiries = {1: 300, 2: 100, 3: 200, 4: 100, 5: 50}
+    tier.save_sessions([session_row(number, NOW + after) for number, after in expiries.items()])
+
+    assert [row.key for row in tier.list_sessions(NOW + 50, 10)] == [session_key(n) for n in (2, 4, 3, 1)]
+    assert [row.key for row in tier.list_sessions(NOW, 2)] == [session_key(n) for n in (5, 2)]
+    assert tier.list_sessions(NOW, 0) == []
+    assert tier.list_sessions(NOW, -5) == []
+
+
+def test_a_thousand_sessions_go_in_one_batch(tier: Tier) -> None:
+    rows = [session_row(number, NOW + 1000 + number) for number in range(MAX_PAGE + 5)]
+
+    tier.save_sessions(rows)
+
+    assert tier.list_sessions(NOW, 2 * MAX_PAGE) == rows[:MAX_PAGE]
+    tier.forget_sessions([row.key for row in rows])
+    assert tier.list_sessions(NOW, 10) == []
+
+
+# --- several at once ---
+
+
+def test_several_writers_of_the_same_rows_leave_one_of_theirs(make: Callable[[], Tier]) -> None:
+    paths = [f"shared/{number}" for number in range(40)]
+    start = threading.Barrier(4)
+
+    def write(writer: int) -> None:
+        tier = make()
+        mine = paths if writer % 2 else paths[::-1]
+        start.wait()
+        for turn in range(5):
+            tier.record_files([file_row(path, writer, stored_at=turn) for path in mine])
+            tier.record_files([file_row(mine[turn], writer, stored_at=turn)])
+        tier.close()
+
+    make().ping()
+    with ThreadPoolExecutor(4) as executor:
+        for done in [executor.submit(write, writer) for writer in range(4)]:
+            done.result()
+
+    reader = make()
+    found = [reader.find_file(path) for path in paths]
+    assert all(row is not None and row.size in range(4) for row in found)
+    reader.close()
+
+
+def test_what_one_process_writes_another_reads(make: Callable[[], Tier]) -> None:
+    writer, reader = make(), make()
+
+    writer.record_files([file_row("a", 1)])
+    writer.save_sessions([session_row(1)])
+
+    assert reader.find_file("a") == file_row("a", 1)
+    assert reader.find_session(session_key(1), NOW) == session_row(1)
+    writer.close()
+    reader.close()
+
+
+def test_a_closed_tier_may_be_used_again(tier: Tier) -> None:
+    tier.record_files([file_row("a")])
+    tier.close()
+
+    tier.close()
+
+    assert tier.find_file("a") == file_row("a") or tier.name == "redis"
+
+
+# --- Redis, whose catalogue is a cache ---
+
+
+def test_a_cache_has_no_list_of_files(redis_server: object, request: pytest.FixtureRequest) -> None:
+    tier = tier_maker("redis", request)()
+    tier.record_files([file_row("a")])
+
+    with pytest.raises(StateUnavailable):
+        tier.list_files("", 10)
+    tier.close()
