@@ -36,10 +36,6 @@ class TransferBody(SocketBody):
         """Whether the rest of the body has arrived already, so that it costs nothing to skip it."""
         return len(self._ahead) - self._at == self.remaining
 
-    def interim(self, answer: bytes) -> None:
-        """Send a whole 1xx answer ahead of the real one."""
-        self._sock.sendall(answer)
-
     def read(self, size: int = -1) -> bytes:
         """As WSGI wants it: ``size`` bytes, fewer only at the end."""
         return self._collect(self.remaining if size < 0 else min(size, self.remaining))

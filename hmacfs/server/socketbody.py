@@ -107,6 +107,10 @@ class SocketBody:
             seconds -= LOOK_SECONDS
         return self._is_ended
 
+    def interim(self, answer: bytes) -> None:
+        """Send a whole 1xx answer ahead of the real one."""
+        self._sock.sendall(answer)
+
     def end(self) -> None:
         """Whoever reads this body finds it over within a second, as if the client had gone; the answer can be sent."""
         self._is_ended = True

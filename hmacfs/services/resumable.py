@@ -203,6 +203,10 @@ class Resumable:
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
+    def check(self, request: UploadRequest) -> None:
+        """Only what is judged first. Raises BadSignature, TooLarge."""
+        self._authority.content_type(request)
+
     def create(self, request: UploadRequest, face: str, note: str) -> str:
         """A new upload of the slot, without a byte; its id.
 
@@ -317,7 +321,9 @@ class Resumable:
         )
         try:
             if partial is None and request.token and self._partials.knows_token(request.token):
-                raise WrongSlot
+                partial = self._partials.find(request.path, "session", request.token)  # it may have begun just now
+                if partial is None:
+                    raise WrongSlot
             if partial is not None and _differs(partial.header, request, content_type):
                 raise WrongSlot
             yield partial

@@ -172,7 +172,10 @@ class Journal:
         return self.is_believed(record) and record.durable == record.end
 
     def extents(self) -> Extents:
-        return Extents(self._span(record) for record in self.records())
+        return self.extents_of(self.records())
+
+    def extents_of(self, records: list[Record]) -> Extents:
+        return Extents(self._span(record) for record in records)
 
     def _span(self, record: Record) -> Span:
         return record.first, record.end if self.is_believed(record) else record.durable

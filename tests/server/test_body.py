@@ -651,9 +651,10 @@ def test_a_connection_that_ends_before_the_last_chunk_is_no_orderly_end(
     assert not body.is_at_hand
 
 
+@pytest.mark.parametrize("behind_it", [b"", b"0\r\n\r\n"])
 @pytest.mark.parametrize("is_ahead", [True, False])
-def test_a_broken_chunk_cannot_be_passed_over(pair: Pair, chunked: Chunked, is_ahead: bool) -> None:
-    broken = b"3\r\nhel\r\nzz\r\n0\r\n\r\n"
+def test_a_broken_chunk_cannot_be_passed_over(pair: Pair, chunked: Chunked, is_ahead: bool, behind_it: bytes) -> None:
+    broken = b"3\r\nhel\r\nzz\r\n" + behind_it
     body = chunked(broken if is_ahead else b"")
     pair[1].sendall(b"" if is_ahead else broken)
 
@@ -807,6 +808,15 @@ def test_a_chunked_body_tells_once_to_continue_unless_it_has_begun(pair: Pair, c
     assert body.read() == b"hello"
 
     assert waiting(pair[1]) == (b"" if ahead else CONTINUE)
+
+
+def test_no_more_is_taken_from_the_socket_than_there_is_room_for(pair: Pair, chunked: Chunked) -> None:
+    sent = b"".join(in_chunks(bytes(1000), 100))
+    pair[1].sendall(sent)
+
+    assert filled(chunked(), 50) == bytes(50)
+
+    assert len(left_for_the_next(pair[0])) == len(sent) - len(b"64\r\n") - 50
 
 
 # --- chunks as WSGI reads, and when it is woken ---
