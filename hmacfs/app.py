@@ -1,6 +1,8 @@
 """The composition root: the one place that knows every layer and puts them together."""
 
+import atexit
 import logging
+import os
 import random
 import time
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile
+from hmacfs import boot, configfile, tiers
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
@@ -26,7 +28,8 @@ from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
 from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
-from hmacfs.state.memory import MemoryTier
+from hmacfs.state.failover import SharedState
+from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import partials, secretfile
 from hmacfs.storage.local import LocalStorage, prepare
@@ -57,12 +60,14 @@ class Application(Flask):
     Attributes:
         files: answers requests on slots.
         admission: told when the server is about to stop.
-        recorder: writes shared state behind the answers.
+        state: what workers and servers share.
+        recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
     """
 
     files: files.Files
     admission: Admission
+    state: SharedState
     recorder: Recorder
     janitor: Janitor | None
 
@@ -77,9 +82,19 @@ class Application(Flask):
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
+        self.state.start()
         self.recorder.start()
         if self.janitor is not None:
             self.janitor.start()
+        # Not at the drain: uploads that finish during it are recorded too.
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
+        if self.janitor is not None:
+            self.janitor.stop()
+        self.recorder.stop()
+        self.state.stop()
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,7 @@ class _Workshop:
     admission: Admission
     intake: Intake
     observer: Observer
+    state: SharedState
     recorder: Recorder
     retries: Retries
     clocks: Clocks
@@ -133,7 +149,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         resources=_resources(settings, shop, uploads, kept) if kept else None,
     )
     app = _application(site, shop.admission)
-    app.recorder = shop.recorder
+    app.state, app.recorder = shop.state, shop.recorder
     app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
     return app
 
@@ -161,9 +177,10 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
     clocks = Clocks(time.monotonic, time.sleep, time.time)
     intake = Intake(_pace(settings), BufferPool(settings.chunk_size), admission, clocks)
     schedule = Schedule(settings.max_retries, settings.retry_delay)
-    recorder = Recorder(MemoryTier(), schedule, random.random, partial(logs.event, logging.WARNING))
+    state = tiers.shared_state(settings, _tell_tier)
+    recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    return _Workshop(storage, authority, admission, intake, observer, recorder, retries, clocks)
+    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks)
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
@@ -188,6 +205,11 @@ def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: Loca
     )
     interim = settings.enable_interim_responses
     return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim)
+
+
+def _tell_tier(serving: Serving) -> None:
+    """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
+    logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
 
 
 def _limits(settings: Settings) -> Limits:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
+from hmacfs.state.addresses import DATABASE_FORM, REDIS_FORM, parse_redis, parse_server
 from hmacfs.units import (
     ADDRESS_FORM,
     DURATION_FORM,
@@ -133,6 +134,20 @@ def _address(value: Any) -> Address:
     return parse_address(_number(value))
 
 
+def _redis(value: Any) -> str:
+    text = _text(value).strip()
+    if text:
+        parse_redis(text)
+    return text
+
+
+def _database(value: Any) -> str:
+    text = _text(value).strip()
+    if text:
+        parse_server(text, 1)
+    return text
+
+
 def _prefix(value: Any) -> str:
     segments = [segment for segment in _text(value).split("/") if segment]
     if any(s in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._~-]+", s) for s in segments):
@@ -150,6 +165,8 @@ TIMEOUT = Kind(
 )
 SIZE = size()
 MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
+REDIS = Kind(f'"" or {REDIS_FORM}', _redis)
+DATABASE = Kind(f'"" or {DATABASE_FORM}', _database)
 ADDRESS = Kind(ADDRESS_FORM, _address)
 ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: None if v == "" else _address(v))
 

@@ -14,6 +14,7 @@ from hmacfs.kinds import (
     ADDRESS_OR_NONE,
     BASE_URL,
     BOOLEAN,
+    DATABASE,
     DIRECTORY,
     DURATION,
     LEVEL,
@@ -24,6 +25,7 @@ from hmacfs.kinds import (
     PATH,
     PREFIX,
     RATE,
+    REDIS,
     SIZE,
     TEXT,
     TEXTS,
@@ -187,22 +189,22 @@ class Settings:
     sweep_interval: int = row("SweepInterval", "1h", DURATION, "how often old files are looked for")
 
     # Shared state
-    redis_addr: str = later("RedisAddr", "", TEXT, "Redis for shared state; empty: none", secret=True)
-    redis_password: str = later("RedisPassword", "", TEXT, "its password", secret=True)
-    redis_db: int = later("RedisDB", 0, integer(0, 1000000), "its database number")
-    fallback_enabled: bool = later("FallbackEnabled", False, BOOLEAN, "SQL for shared state")
-    fallback_db_type: str = later(
+    redis_addr: str = row("RedisAddr", "", REDIS, "Redis for shared state; empty: none", secret=True)
+    redis_password: str = row("RedisPassword", "", TEXT, "its password, where RedisAddr does not say", secret=True)
+    redis_db: int = row("RedisDB", 0, integer(0, 1000000), "its database, where RedisAddr does not say")
+    fallback_enabled: bool = row("FallbackEnabled", False, BOOLEAN, "an SQL server for shared state")
+    fallback_db_type: str = row(
         "FallbackDBType",
         "postgres",
         choice("postgres", "mysql", postgresql="postgres", mariadb="mysql"),
         "kind of SQL server",
     )
-    fallback_db_host: str = later("FallbackDBHost", "", TEXT, "host, host:port or socket path")
-    fallback_db_user: str = later("FallbackDBUser", "", TEXT, "user")
-    fallback_db_password: str = later("FallbackDBPassword", "", TEXT, "password", secret=True)
-    fallback_db_name: str = later("FallbackDBName", "", TEXT, "database")
-    max_retries: int = row("MaxRetries", 5, integer(0, 100), "retries of transient errors")
-    retry_delay: int = row("RetryDelay", 2, DURATION, "first delay between them")
+    fallback_db_host: str = row("FallbackDBHost", "", DATABASE, "host, host:port or the path of a socket")
+    fallback_db_user: str = row("FallbackDBUser", "", TEXT, "user")
+    fallback_db_password: str = row("FallbackDBPassword", "", TEXT, "password", secret=True)
+    fallback_db_name: str = row("FallbackDBName", "", TEXT, "database")
+    max_retries: int = row("MaxRetries", 5, integer(0, 100), "repetitions after an error that may pass; 0: none")
+    retry_delay: int = row("RetryDelay", 2, DURATION, "first delay between them, which doubles up to a minute")
 
     # Logs
     log_level: str = row("LogLevel", "info", LEVEL, "debug, info, warn or error")
@@ -256,6 +258,13 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         )
     if settings.max_bytes_per_second and settings.min_bytes_per_second > settings.max_bytes_per_second:
         problems.append("MinBytesPerSecond is above MaxBytesPerSecond: every upload would be cut. Lower it.")
+    named = (
+        ("FallbackDBHost", settings.fallback_db_host),
+        ("FallbackDBName", settings.fallback_db_name),
+        ("FallbackDBUser", settings.fallback_db_user),
+    )
+    if settings.fallback_enabled and (missing := [name for name, value in named if not value]):
+        problems.append(f"FallbackEnabled = true needs {' and '.join(missing)}: without them no SQL server is reached.")
     if settings.file_mode & 0o600 != 0o600 or settings.dir_mode & 0o700 != 0o700:
         problems.append("FileMode and DirMode must let the owner, this server, read and write: like 0640 and 0750.")
     if settings.direct_downloads.partition(":")[2].strip("/") == settings.upload_sub_dir and settings.direct_downloads:

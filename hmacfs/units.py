@@ -94,7 +94,7 @@ def shown_size(count: int) -> str:
 def shown_duration(seconds: int) -> str:
     """A duration for people, in its two largest units: "0s", "59s", "1h30m", "2d3h"."""
     left = max(0, seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, length)
         if parts or count or unit == "s":

@@ -18,7 +18,7 @@ GROUND = {"errors", "kinds", "units"}
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), FRAMEWORKS | DRIVERS | IMPURE),
     "units": (set(), FRAMEWORKS | DRIVERS | IMPURE),
-    "kinds": ({"units"}, FRAMEWORKS | DRIVERS | IMPURE),
+    "kinds": ({"units", "state.addresses"}, FRAMEWORKS | DRIVERS | IMPURE),
     "settings": (GROUND, FRAMEWORKS | DRIVERS | IMPURE),
     "configfile": (GROUND | {"settings"}, FRAMEWORKS | DRIVERS),
     "offload": (set(), FRAMEWORKS | DRIVERS),
@@ -32,8 +32,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
     "state.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS | IMPURE),
+    "state.addresses": (set(), FRAMEWORKS | DRIVERS | IMPURE),
     "state": ({"state", "core", "errors", "offload"}, FRAMEWORKS),
     "server": ({"settings", "errors", "units", "offload", "server"}, {"flask", "werkzeug"} | DRIVERS),
+    "tiers": ({"errors", "offload", "settings", "state"}, FRAMEWORKS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "errors", "rehearsal", "settings", "server", "state", "storage", "telemetry"},

@@ -1,5 +1,6 @@
 """hmacfs check: would this configuration serve? Nothing is made or changed."""
 
+import importlib.util
 import os
 
 import click
@@ -22,10 +23,18 @@ def check(config_path: str | None) -> None:
     problems = [f"{loaded.path}: {problem}" for problem in (*loaded.errors, *loaded.warnings)]
     if not problems:
         listeners.check(loaded.settings)
-        problems = _unwritable(loaded.settings) or rehearsal.problems(loaded.path)
+        problems = _unwritable(loaded.settings) + _missing_driver(loaded.settings) or rehearsal.problems(loaded.path)
     if problems:
         fail(*problems, status=USAGE_ERROR)
     click.echo(f"{loaded.path}: OK")
+
+
+def _missing_driver(settings: Settings) -> list[str]:
+    """The one driver that is not always installed: it has to be compiled."""
+    is_needed = settings.fallback_enabled and settings.fallback_db_type == "mysql"
+    if is_needed and importlib.util.find_spec("MySQLdb") is None:
+        return ['FallbackDBType = "mysql" needs mysqlclient, which is not here: install it with "hmacfs[mysql]".']
+    return []
 
 
 def _unwritable(settings: Settings) -> list[str]:

@@ -4,17 +4,21 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hmacfs import configfile
 from hmacfs.configfile import Loaded
 from hmacfs.core import contenttype
-from hmacfs.errors import BadHeader, ConfigError
+from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
 from hmacfs.storage import secretfile
+
+if TYPE_CHECKING:
+    from hmacfs.state.failover import SharedState
 
 USAGE_ERROR = 2
 
@@ -56,6 +60,32 @@ def load(config_path: str | None) -> Loaded:
 
 def settings_of(config_path: str | None) -> Settings:
     return configfile.usable(load(config_path))
+
+
+@contextmanager
+def shared_state(settings: Settings) -> "Iterator[SharedState]":
+    """Shared state as the server has it. A command ends with one sentence where no tier of it can be used."""
+    from hmacfs import tiers  # with all its drivers: only the commands that need them wait for these
+
+    _refuse_root(settings)
+    state = tiers.shared_state(settings)
+    try:
+        yield state
+    except StateUnavailable:
+        reasons = ", ".join(f"{name} is down ({reason})" for name, reason in state.serving().down.items())
+        fail(f"no tier of shared state can be used: {reasons or 'none answers'}.")
+    finally:
+        state.stop()
+
+
+def _refuse_root(settings: Settings) -> None:
+    """Files that root made in StateDir could not be written by the server."""
+    try:
+        owner = os.stat(settings.state_dir).st_uid
+    except FileNotFoundError:
+        owner = os.geteuid()
+    if os.geteuid() == 0 and owner != 0:
+        fail(f"StateDir belongs to the user with number {owner}: run this as that user, as the server does.")
 
 
 def secret_of(settings: Settings) -> str:

@@ -5,10 +5,12 @@ import click
 from hmacfs import __version__
 from hmacfs.cli.check import check
 from hmacfs.cli.config import config
+from hmacfs.cli.reindex import reindex
 from hmacfs.cli.secret import secret
 from hmacfs.cli.serve import serve
 from hmacfs.cli.sign import sign
 from hmacfs.cli.transfer import get, put
+from hmacfs.cli.uploads import uploads
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,7 +19,7 @@ def main() -> None:
     """A file server for the upload links that XMPP servers sign."""
 
 
-for command in (serve, check, config, secret, sign, put, get):
+for command in (serve, check, config, secret, sign, put, get, uploads, reindex):
     main.add_command(command)
 
 

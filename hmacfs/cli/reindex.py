@@ -12,7 +12,7 @@ import click
 from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
 from hmacfs.core import contenttype, paths
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import BadPath, NotFound, RequestError, StateUnavailable
+from hmacfs.errors import BadPath, NotFound, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.settings import Settings
 from hmacfs.state.base import Catalog, FileRow
@@ -40,9 +40,7 @@ def reindex(config_path: str | None, dry_run: bool) -> None:
         with shared_state(settings) as state:
             work = Reindexing(_storage(settings), state, click.echo if dry_run else None)
             work.run(walk.slots(settings.store_dir))
-    except StateUnavailable:
-        fail("the catalogue cannot be written: no tier of shared state works.")
-    except RequestError as error:
+    except (StorageBusy, StorageFailed) as error:
         fail(f"the store cannot be read: {error}.")
     click.echo(work.summary())
 

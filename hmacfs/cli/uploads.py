@@ -6,9 +6,8 @@ import time
 import click
 
 from hmacfs import units
-from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
+from hmacfs.cli.common import config_errors_told, config_option, settings_of, shared_state
 from hmacfs.core import paths
-from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import MAX_PAGE, SessionRow
 
 _KEY_SHOWN = 8
@@ -25,11 +24,8 @@ def uploads(config_path: str | None, as_json: bool) -> None:
     What a server has received since it last recorded it is not counted.
     """
     now = int(time.time())
-    try:
-        with shared_state(settings_of(config_path)) as state:
-            rows = state.list_sessions(now, MAX_PAGE)
-    except StateUnavailable:
-        fail("shared state cannot be read: no tier answers.")
+    with shared_state(settings_of(config_path)) as state:
+        rows = state.list_sessions(now, MAX_PAGE)
     for row in sorted(rows, key=lambda row: row.started_at):
         click.echo(_object(row) if as_json else _line(row, now))
     if not rows and not as_json:

@@ -1,209 +1,147 @@
-"""A request body that fills the application's buffers straight from the socket.
+"""The two kinds of request bodies: with a Content-Length, and in chunks."""
 
-Two things differ from gunicorn's: bytes go into a reused buffer instead of fresh ``bytes`` objects, and 100 Continue is
-sent at the first read, which the application makes only after it has admitted the upload.
-"""
-
-import fcntl
-import os
-import socket
-import termios
-import time
+import errno
+from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.socket import wait_read
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+from hmacfs.server.chunked import CHUNKS_AT_ONCE, BadChunk, ChunkDecoder
+from hmacfs.server.socketbody import SocketBody
 
-PAUSE_SECONDS = 0.05
-"""How long ``fill`` waits for more, in all, with a buffer in its hands. A fast sender fills it in many small arrivals,
-and one write of a full buffer is cheaper than twenty; a slow one must not hold it."""
+_BLOCK = 64 * 1024
+"""Bytes that ``ChunkedBody.read`` collects at a time."""
 
-LOOK_SECONDS = 1.0
-"""How often a silent body is looked at."""
+_PIECE = 16 * 1024
+"""Bytes of one read where chunk heads are expected; the data of longer chunks go straight to their place."""
+
+_DROPPED = memoryview(bytearray(_PIECE))
+"""Where data goes that nobody wants. Its content means nothing."""
 
 
-class TransferBody:
+class TransferBody(SocketBody):
     """The body of a request with a Content-Length.
 
     Args:
-        sock: the connection, non-blocking underneath.
-        ahead: the first bytes of the body, read together with the head; at most ``length``.
+        ahead: the first bytes of the body; at most ``length``.
         length: declared bytes.
-        expects_continue: the client waits for 100 Continue.
-        least_read: bytes that should have arrived before the process is woken (BufferSize).
     """
 
     def __init__(self, sock: Any, ahead: bytes, length: int, *, expects_continue: bool, least_read: int) -> None:
-        self._sock = sock
-        self._ahead = memoryview(ahead)
+        super().__init__(sock, ahead, expects_continue=expects_continue, least_read=least_read)
         self.remaining = length
-        self._expects_continue = expects_continue
-        self._least_read = least_read
-        self._mark = 1
-        self._is_ended = False
-        self.failed = False
-        """The connection cannot be used again: its next request starts at an unknown place."""
 
     @property
     def is_at_hand(self) -> bool:
         """Whether the rest of the body has arrived already, so that it costs nothing to skip it."""
-        return len(self._ahead) == self.remaining
-
-    def fill(self, buffer: memoryview) -> int | None:
-        """Fill ``buffer`` from its start until it is full or the sender pauses.
-
-        Returns the bytes read; 0 at the end of the body or of the connection; None when nothing has arrived yet.
-        """
-        if self._is_ended:
-            return 0
-        self._continue()
-        wanted = min(len(buffer), self.remaining)
-        filled = self._take_ahead(buffer, wanted)
-        fd = self._sock.fileno()
-        patience = PAUSE_SECONDS
-        while filled < wanted:
-            try:
-                count = os.readv(fd, (buffer[filled:wanted],))
-            except BlockingIOError:
-                if not filled:
-                    return None
-                begun = time.monotonic()
-                if patience <= 0 or not self._arrives(patience):
-                    break
-                patience -= time.monotonic() - begun
-                continue
-            except OSError:
-                self.failed = True
-                raise
-            if not count:
-                self.failed = True
-                break
-            filled += count
-            self.remaining -= count
-        return filled
-
-    def wait(self, seconds: float) -> bool:
-        """Until more has arrived or the connection is over; False when neither happened in time."""
-        while seconds > 0 and not self._is_ended:
-            # The kernel says nothing of fewer bytes than the mark, which a slow sender may well have sent: look now and
-            # then. So does a stopping server notice that the body is to be ended.
-            if self._arrives(min(seconds, LOOK_SECONDS)) or self._has_some():
-                return True
-            seconds -= LOOK_SECONDS
-        return self._is_ended
-
-    def end(self) -> None:
-        """Whoever reads this body finds it over within a second, as if the client had gone; the answer can be sent."""
-        self._is_ended = True
-
-    @property
-    def is_ended(self) -> bool:
-        return self._is_ended
-
-    def _has_some(self) -> bool:
-        """Whether any bytes have arrived."""
-        return fcntl.ioctl(self._sock.fileno(), termios.FIONREAD, bytes(4)) != bytes(4)
-
-    def _arrives(self, seconds: float) -> bool:
-        """Until so much has arrived that it is worth a read; False when that did not happen in time."""
-        self._set_mark(min(self._least_read, self.remaining))
-        try:
-            wait_read(self._sock.fileno(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    def interim(self, answer: bytes) -> None:
-        """Send a whole 1xx answer ahead of the real one."""
-        self._sock.sendall(answer)
+        return len(self._ahead) - self._at == self.remaining
 
     def read(self, size: int = -1) -> bytes:
         """As WSGI wants it: ``size`` bytes, fewer only at the end."""
-        wanted = self.remaining if size < 0 else min(size, self.remaining)
-        block = memoryview(bytearray(wanted))
-        done = 0
-        while done < wanted:
-            count = self.fill(block[done:])
-            if count is None:
-                self.wait(1.0)
-            elif not count:
-                break
-            else:
-                done += count
-        return bytes(block[:done])
+        return self._collect(self.remaining if size < 0 else min(size, self.remaining))
 
     def skip_ahead(self) -> None:
         """Drop what has arrived already; only where ``is_at_hand``."""
-        self.remaining -= len(self._ahead)
-        self._ahead = memoryview(b"")
+        self.remaining -= len(self._ahead) - self._at
+        self._at = len(self._ahead)
 
-    def release(self) -> None:
-        """The next reader of this socket wants to be woken by every byte."""
-        self._set_mark(1)
-
-    def _take_ahead(self, buffer: memoryview, wanted: int) -> int:
-        count = min(len(self._ahead), wanted)
+    def _receive(self, room: memoryview) -> int:
+        count = min(len(self._ahead) - self._at, len(room))
         if count:
-            buffer[:count] = self._ahead[:count]
-            self._ahead = self._ahead[count:]
-            self.remaining -= count
+            room[:count] = memoryview(self._ahead)[self._at : self._at + count]
+            self._at += count
+        else:
+            count = self._read(room[: self.remaining])
+        self.remaining -= count
         return count
 
-    def _continue(self) -> None:
-        if self._expects_continue:
-            self._expects_continue = False
-            if not self._ahead:  # RFC 9110 section 10.1.1: no need once the body has begun to arrive
-                self._sock.sendall(CONTINUE)
+    def _has_more(self) -> bool:
+        return self.remaining > 0 and not self.failed
 
-    def _set_mark(self, mark: int) -> None:
-        # The kernel then wakes us once for so many bytes instead of for every segment (and always at the end).
-        if mark != self._mark:
-            self._mark = mark
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
-            except OSError:
-                pass  # a Unix socket of an old kernel; every segment wakes us then
+    def _least(self) -> int:
+        return self.remaining
 
 
-class ChunkedBody:
-    """A chunked body, read by gunicorn's parser, with 100 Continue at the first read. Args: inner: gunicorn's body."""
+class ChunkedBody(SocketBody):
+    """The body of a request with ``Transfer-Encoding: chunked``. Its connection may go on once its end has been read.
 
-    def __init__(self, sock: Any, inner: Any, *, expects_continue: bool) -> None:
-        self._sock = sock
-        self._inner = inner
-        self._expects_continue = expects_continue
-        self.is_at_hand = False
+    Args:
+        ahead: may reach beyond the end of the body.
+        give_back: takes the bytes behind the end, which belong to the next request; called at most once.
+    """
+
+    def __init__(
+        self, sock: Any, ahead: bytes, give_back: Callable[[bytes], None], *, expects_continue: bool, least_read: int
+    ) -> None:
+        super().__init__(sock, ahead, expects_continue=expects_continue, least_read=least_read)
+        self._decoder = ChunkDecoder()
+        self._give_back = give_back
+        self._next_turn = CHUNKS_AT_ONCE
 
     @property
-    def failed(self) -> bool:
-        return bool(self._inner.failed)
-
-    @failed.setter
-    def failed(self, value: bool) -> None:
-        self._inner.failed = value
+    def is_at_hand(self) -> bool:
+        """Whether the end of the body has been read, trailers and all."""
+        return self._decoder.is_over
 
     def read(self, size: int = -1) -> bytes:
-        if self._expects_continue:
-            self._expects_continue = False
-            self._sock.sendall(CONTINUE)
-        data: bytes = self._inner.read(None if size < 0 else size)
-        if not data and size:
-            self.is_at_hand = True
-        gevent.sleep(0)
-        return data
+        """As WSGI wants it: ``size`` bytes, fewer only at the end. Raises as ``fill`` where the body is broken."""
+        blocks = []
+        while size:
+            wanted = _BLOCK if size < 0 else min(size, _BLOCK)
+            blocks.append(self._collect(wanted))
+            if len(blocks[-1]) < wanted:
+                break
+            size -= wanted
+        return b"".join(blocks)
 
-    def end(self) -> None:
-        """Whoever reads on finds the connection over."""
-        self.failed = True
-
-    @property
-    def is_ended(self) -> bool:
-        return self.failed
+    def settle(self) -> None:
+        # An application that knows how much data comes does not read on to the end, which may have arrived meanwhile.
+        if self._is_ended or self._decoder.is_over or (self._expects_continue and not self._ahead):
+            return
+        try:
+            for _ in range(2):  # what came with the head, and what came since
+                if self._has_more():
+                    self._receive(_DROPPED)
+        except (OSError, BadChunk):
+            pass  # it has not arrived, or never will
 
     def skip_ahead(self) -> None:
-        """Nothing is left."""
+        """Nothing is left where ``is_at_hand``."""
 
-    def release(self) -> None:
-        """Nothing was set."""
+    def _receive(self, room: memoryview) -> int:
+        if not self._ahead:
+            if self._decoder.missing >= _PIECE:
+                count = self._read_on(room[: self._decoder.missing])
+                self._decoder.took(count)
+                return count
+            # No more than there is room for, framing included: whatever comes finds its place at once.
+            piece = memoryview(bytearray(min(len(room), _PIECE)))
+            self._ahead = bytes(piece[: self._read_on(piece)])
+        copied = self._take_apart(room)
+        if self._decoder.chunks >= self._next_turn:
+            # gevent runs 50 callbacks (CALLBACK_CHECK_COUNT) before it looks at its sockets again, and this is one: a
+            # turn of 6 ms, as 16 KiB of one-byte chunks take, held up everybody for 0.4 s.
+            self._next_turn = self._decoder.chunks + CHUNKS_AT_ONCE
+            gevent.sleep(0)
+        return copied
+
+    def _take_apart(self, room: memoryview) -> int:
+        self._at, copied = self._decoder.feed(self._ahead, self._at, len(self._ahead), room)
+        if self._decoder.is_over and self._at < len(self._ahead):
+            self._give_back(self._ahead[self._at :])
+        if self._decoder.is_over or self._at == len(self._ahead):
+            self._ahead, self._at = b"", 0  # a body that falls silent holds no memory
+        return copied
+
+    def _read_on(self, room: memoryview) -> int:
+        """As ``_read``, but the end of the connection is an error: the body has not ended."""
+        count = self._read(room)
+        if not count:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the connection ended before the last chunk")
+        return count
+
+    def _has_more(self) -> bool:
+        return not (self._decoder.is_over or self._is_ended)
+
+    def _least(self) -> int:
+        return max(1, self._decoder.missing)

@@ -175,16 +175,17 @@ class Connection:
     def _body_of(self, request: Any) -> TransferBody | ChunkedBody:
         expects, request._expected_100_continue = request._expected_100_continue, False
         reader = request.body.reader
+        unreader, least = self._parser.unreader, self.worker.limits.least_read
         if isinstance(reader, ChunkedReader):
-            return ChunkedBody(self.sock, request.body, expects_continue=expects)
+            ahead = unreader.take_buffered()
+            return ChunkedBody(self.sock, ahead, unreader.unread, expects_continue=expects, least_read=least)
         length: int = reader.length
         ahead = b""
         if length:
-            data = self._parser.unreader.take_buffered()
+            data = unreader.take_buffered()
             ahead = data[:length]
             if len(data) > length:
-                self._parser.unreader.unread(data[length:])
-        least = self.worker.limits.least_read
+                unreader.unread(data[length:])
         return TransferBody(self.sock, ahead, length, expects_continue=expects, least_read=least)
 
     def _answer(self, request: Any, body: TransferBody | ChunkedBody) -> bool:
@@ -193,6 +194,7 @@ class Connection:
         try:
             # The application has read what it wanted. What it left must be skipped before a next request, and unless
             # it is here already nobody knows how long that takes: the client is told that we close.
+            body.settle()
             if not body.is_at_hand or not self.worker.alive:
                 response.force_close()
             self.sock.settimeout(self.worker.limits.write_timeout)

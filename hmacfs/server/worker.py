@@ -38,7 +38,7 @@ TOUCHED = {
     "gunicorn.http.message:Request": ("method", "path", "query", "set_body_reader", "uri"),
     "gunicorn.http.body:LengthReader": ("length",),
     "gunicorn.http.body:Body": ("reader", "failed"),
-    "gunicorn.http.body:ChunkedReader": ("read",),
+    "gunicorn.http.body:ChunkedReader": (),
     "gunicorn.http.parser:Parser": ("unreader", "finish_body"),
     "gunicorn.http.unreader:Unreader": ("take_buffered", "unread"),
     "gunicorn.http.unreader:SocketUnreader": ("chunk",),

@@ -23,7 +23,9 @@ from hmacfs.errors import (
     TakenOver,
     UnknownUpload,
     UploadBusy,
+    UploadComplete,
     UploadExists,
+    UploadGone,
     WrongOffset,
     WrongSlot,
 )
@@ -165,17 +167,15 @@ class Resumable:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
         """
         content_type = self._authority.content_type(request)
-        published = self._published(request, may_ask=False)
-        length = (piece.end or 0) - piece.first
-        if published is not None:
-            with self._admission.upload(request.client, 0):
-                self._intake.collect(body, length, drop)
-            return published
-        with self._session_for(request, piece, content_type) as partial:
-            self._check_piece(partial, piece)
-            with self._admission.upload(request.client, length) as progress:
-                self._write(partial, piece, body, request.wanted, progress.wrote)
-            return self._after(partial, request.wanted, publishes=True)
+        if (published := self._published(request, may_ask=False)) is not None:
+            return self._replayed(request, piece, body, published)
+        try:
+            with self._session_for(request, piece, content_type) as partial:
+                return self._put_piece(partial, request, piece, body)
+        except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
+            if (published := self._published(request, may_ask=False)) is None:
+                raise UnknownUpload from None
+            return self._replayed(request, piece, body, published)
 
     def put_whole(self, request: UploadRequest, body: Body) -> Progress:
         """A plain PUT with a token: it stages on its own from byte 0. Broken off, it is what the token stands for from
@@ -185,7 +185,7 @@ class Resumable:
             RequestError: the refusal.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
+        self._check_vacant(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         with self._session(request, content_type) as known:
             is_draft = known is not None
@@ -203,6 +203,10 @@ class Resumable:
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
+    def check(self, request: UploadRequest) -> None:
+        """Only what is judged first. Raises BadSignature, TooLarge."""
+        self._authority.content_type(request)
+
     def create(self, request: UploadRequest, face: str, note: str) -> str:
         """A new upload of the slot, without a byte; its id.
 
@@ -210,8 +214,8 @@ class Resumable:
             BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
-        with self._admission.upload(request.client, 0):
+        self._check_vacant(request)
+        with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, content_type, face, upload_id, note)
             with self._created(header, drop_idle=True, is_draft=False) as partial:
@@ -262,6 +266,28 @@ class Resumable:
 
     # The common parts
 
+    def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+        length = (piece.end or 0) - piece.first
+        self._check_piece(partial, piece)
+        with self._admission.upload(request.client, length) as progress:
+            self._write(partial, piece, body, request.wanted, progress.wrote)
+        try:
+            return self._after(partial, request.wanted, publishes=True)
+        except UploadGone:  # a plain PUT of the slot was faster
+            self._storage.check_vacant(request.path)
+            raise
+
+    def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
+        """A piece of a file that is there already: its bytes are read and dropped."""
+        with self._admission.upload(request.client, 0):
+            self._intake.collect(body, (piece.end or 0) - piece.first, drop)
+        return published
+
+    def _check_vacant(self, request: UploadRequest) -> None:
+        self._storage.check_vacant(request.path)
+        if request.must_match:
+            raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
+
     def _published(self, request: UploadRequest, *, may_ask: bool) -> Progress | None:
         """The answer for a slot whose file is there already; None while it is not.
 
@@ -271,9 +297,7 @@ class Resumable:
         try:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
-            self._storage.check_vacant(request.path)
-            if request.must_match:
-                raise PreconditionFailed from None  # RFC 9110 section 13.1.1: there is no current representation
+            self._check_vacant(request)
             return None
         entity, metadata = stored.entity, stored.metadata
         stored.close()
@@ -297,7 +321,9 @@ class Resumable:
         )
         try:
             if partial is None and request.token and self._partials.knows_token(request.token):
-                raise WrongSlot
+                partial = self._partials.find(request.path, "session", request.token)  # it may have begun just now
+                if partial is None:
+                    raise WrongSlot
             if partial is not None and _differs(partial.header, request, content_type):
                 raise WrongSlot
             yield partial
@@ -319,6 +345,8 @@ class Resumable:
                     return
         if piece.first:
             raise UnknownUpload
+        with self._admission.upload(request.client, request.total):
+            pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
         try:
             with self._created(header, drop_idle=False, is_draft=False) as partial:

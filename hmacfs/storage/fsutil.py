@@ -214,6 +214,14 @@ def replace_link(source: str, target: str) -> None:
     os.rename(draft, target)
 
 
+def remove_file(path: str) -> None:
+    """Remove a private file; harmless where there is none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def remove_empty(folder: str) -> None:
     """Remove a private folder where nothing is in it."""
     try:

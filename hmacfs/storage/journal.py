@@ -22,7 +22,7 @@ from hashlib import sha256
 
 from hmacfs.core import paths
 from hmacfs.core.upload import Extents, Span, State
-from hmacfs.errors import StorageFailed, TooManyGaps
+from hmacfs.errors import BadPath, StorageFailed, TooManyGaps
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader
 
@@ -31,10 +31,14 @@ _STATE_AT = len(_MAGIC)
 _HEADER_AT = 32
 RECORDS_AT = 16384
 RECORD_BYTES = 64
+_OF_A_PAGE = 4096 // RECORD_BYTES
+"""Records that reach the disk together."""
 _WORD = struct.Struct("<Q")
 _RECORD = struct.Struct("<8Q")
 _STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT = range(7)
 _FREE, _WRITING, _CLOSED = range(3)
+_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
+"""What a header that a disk has damaged can make of reading it."""
 
 MAX_RECORDS = 4096
 """Far above what the bound on gaps allows: only crashes in the middle of writing leave records that never merge."""
@@ -130,12 +134,17 @@ class Journal:
                 wanted=tuple(values["wanted"]),
             )
             return header, str(values["data"])
-        except (ValueError, KeyError, TypeError, struct.error) as error:
+        except (*_DAMAGES, BadPath) as error:
             raise StorageFailed("the journal of an upload cannot be read") from error
 
     @property
     def state(self) -> State:
-        return State(os.pread(self.fd, 1, _STATE_AT)[0])
+        """Raises StorageFailed for one that nobody wrote."""
+        byte = os.pread(self.fd, 1, _STATE_AT)
+        try:
+            return State(byte[0])
+        except (ValueError, IndexError) as error:
+            raise StorageFailed("the journal of an upload cannot be read") from error
 
     def set_state(self, state: State) -> None:
         os.pwrite(self.fd, bytes((state.value,)), _STATE_AT)
@@ -163,7 +172,10 @@ class Journal:
         return self.is_believed(record) and record.durable == record.end
 
     def extents(self) -> Extents:
-        return Extents(self._span(record) for record in self.records())
+        return self.extents_of(self.records())
+
+    def extents_of(self, records: list[Record]) -> Extents:
+        return Extents(self._span(record) for record in records)
 
     def _span(self, record: Record) -> Span:
         return record.first, record.end if self.is_believed(record) else record.durable
@@ -210,6 +222,8 @@ class Journal:
             if touches and other.is_closed and self.is_believed(other):
                 grown = other.joined(mine)
                 self._replace(grown)
+                if mine.index // _OF_A_PAGE != other.index // _OF_A_PAGE and mine.durable > mine.first:
+                    os.fsync(self.fd)  # pages reach the disk in any order, and what the freed one says was told
                 self._set(mine.index, _STATE, _FREE)
                 mine = grown
 

@@ -261,7 +261,8 @@ class LocalStorage:
                 os.fsync(fd)
             chain = self._name(path, link)
         except OSError as error:
-            self._keeper.forget(entity)
+            if not (isinstance(error, FileExistsError) and self._is_published(path, entity)):
+                self._keeper.forget(entity)  # a crash behind the link left it published: then it is that file's
             if isinstance(error, FileExistsError):
                 self._check_vacant(path)  # tells a directory from a file
                 raise FileExists from error
@@ -274,6 +275,10 @@ class LocalStorage:
         finally:
             fsutil.close_chain(chain)
         return entity
+
+    def _is_published(self, path: SlotPath, entity: Entity) -> bool:
+        found = self.entity_at(path)
+        return found is not None and found.inode == entity.inode
 
     def _name(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
         """Link a file under ``path``; the open chain of its directories."""

@@ -11,11 +11,12 @@ Which rule holds by which mechanism:
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, PathConflict, UploadGone
+from hmacfs.errors import FileExists, PathConflict, UploadComplete, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
@@ -94,8 +95,12 @@ class LocalPartial:
         changed = os.fstat(self.journal.fd).st_mtime
         return Snapshot(self.journal.state, self.journal.extents(), changed)
 
+    def is_idle_now(self) -> bool:
+        """Whether nobody writes; then it is ours until ``close``. Disturbs nobody."""
+        return self.journal.try_lock(0, META)
+
     def take_over_now(self) -> bool:
-        if self.journal.try_lock(0, META):
+        if self.is_idle_now():
             return True
         self.journal.want(0, META)
         return False
@@ -105,6 +110,14 @@ class LocalPartial:
         self.journal.set_state(State.GONE)
         self.journal.want(0, META)
         self._forget(tidy=tidy)
+
+    def went_back_now(self) -> bool:
+        """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is
+        synced, and the machine was booted since."""
+        if self._home.storage.syncs_files or self.header.face != "draft":
+            return False
+        journal = self.journal
+        return any(record.durable < record.end and not journal.is_believed(record) for record in journal.records())
 
     def know_token(self) -> None:
         """Let the session be known by its token in any slot. A leftover of an earlier one gives way."""
@@ -117,15 +130,27 @@ class LocalPartial:
         except FileNotFoundError:
             raise UploadGone from None
 
+    def _open_for_writing(self) -> int:
+        """The data file, unless it is the published one: a crash may come between the link and the note of it, and a
+        reboot may then take back what the journal had of the bytes."""
+        fd = self.open_data(os.O_RDWR)
+        if os.fstat(fd).st_nlink > 1:
+            os.close(fd)
+            raise UploadComplete
+        return fd
+
     def _settle(self) -> Snapshot:
-        if self._home.storage.syncs_files and self.journal.state is State.OPEN:
-            with self.journal.guarded():
-                records = self.journal.records()
-                if not all(self.journal.is_settled(record) for record in records):
-                    self._sync_data()
-                    self.journal.make_durable(records)
-                    os.fsync(self.journal.fd)
-        return self.look_now()
+        if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
+            return self.look_now()
+        with self.journal.guarded():
+            records = self.journal.records()
+            # Of these and nothing newer: somebody may be writing, and what comes after this look is not synced.
+            extents = self.journal.extents_of(records)
+            if not all(self.journal.is_settled(record) for record in records):
+                self._sync_data()
+                self.journal.make_durable(records)
+                os.fsync(self.journal.fd)
+        return replace(self.look_now(), extents=extents)
 
     def _sync_data(self) -> None:
         fd = self.open_data(os.O_RDONLY)
@@ -147,7 +172,7 @@ class LocalPartial:
             with journal.guarded():
                 upload.move(journal.state, Event.WRITE)
                 missing = journal.extents().missing(first, end)
-                fd = self.open_data(os.O_RDWR)
+                fd = self._open_for_writing()
                 try:
                     index = journal.add(missing[0][0], missing[-1][1]) if missing else -1
                 except BaseException:
@@ -214,23 +239,38 @@ class LocalPartial:
 
     def _replace(self, other: "LocalPartial") -> None:
         with self._home.locked(self._slot):
-            other.journal.set_state(State.GONE)
+            # The name changes hands before the old one is over: a crash leaves the token the one or the other.
             fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()
-            _unlink(os.path.join(self._folder, other.data_name))
+            fsutil.remove_file(os.path.join(self._folder, other.data_name))
             if self._home.storage.syncs_directories:
                 fsutil.sync_directory(self._folder)
 
     def _forget(self, *, keep_journal: bool = False, tidy: bool = True) -> None:
-        _unlink(os.path.join(self._folder, self.data_name))
-        if not keep_journal:
-            _unlink(os.path.join(self._folder, self.name))
-            if self.header.face == "session" and not self.is_draft:
-                _unlink(self._home.token_path(self.name))
-        if tidy:
-            with self._home.locked(self._slot):
-                fsutil.remove_empty(self._folder)
+        fsutil.remove_file(os.path.join(self._folder, self.data_name))
+        if not tidy:
+            self._forget_names(keep_journal)
+            return
+        with self._home.locked(self._slot):
+            self._forget_names(keep_journal)
+            fsutil.remove_empty(self._folder)
+
+    def _forget_names(self, keep_journal: bool) -> None:
+        """The names that are still this journal's: one that expired or was replaced may have left them to another."""
+        if keep_journal:
+            return
+        self._unlink_ours(os.path.join(self._folder, self.name))
+        if self.header.face == "session" and not self.is_draft:
+            self._unlink_ours(self._home.token_path(self.name))
+
+    def _unlink_ours(self, path: str) -> None:
+        try:
+            if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(self.journal.fd)):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 class LocalClaim:
@@ -292,10 +332,3 @@ class LocalClaim:
             with journal.guarded():
                 journal.close_record(self._index)
         journal.unlock(*lock)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -23,7 +23,7 @@ from hmacfs.core.upload import State
 from hmacfs.errors import ConfigError, StorageFailed, TooManySessions, UploadExists
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader, os_errors_translated
-from hmacfs.storage.journal import Journal, boot_tag
+from hmacfs.storage.journal import META, Journal, boot_tag
 from hmacfs.storage.local import PRIVATE, LocalStorage
 from hmacfs.storage.partial import LocalPartial
 
@@ -179,18 +179,25 @@ class LocalPartials:
         folder = self.slot_dir(slot)
         data_name = secrets.token_hex(16) + DATA
         draft = os.path.join(folder, secrets.token_hex(16) + DRAFT)
-        self.storage.staging.create_at(os.path.join(folder, data_name))
-        journal = Journal(os.open(draft, _CREATE, 0o600), self._boot)
+        fd = -1
         try:
+            self.storage.staging.create_at(os.path.join(folder, data_name))
+            fd = os.open(draft, _CREATE, 0o600)
+            journal = Journal(fd, self._boot)
             journal.begin(header, data_name)
             if self.storage.syncs_files:
-                os.fsync(journal.fd)
+                os.fsync(fd)
+            if name.startswith(UNNAMED):
+                journal.try_lock(0, META)  # a draft that nobody holds is taken for what a killed process left
             fsutil.rename(draft, os.path.join(folder, name))
             if self.storage.syncs_directories:
                 for directory in (folder, os.path.dirname(folder), self.root):
                     fsutil.sync_directory(directory)
         except BaseException:
-            os.close(journal.fd)
+            if fd >= 0:
+                os.close(fd)
+            for leftover in (draft, os.path.join(folder, name), os.path.join(folder, data_name)):
+                fsutil.remove_file(leftover)  # it would count for the slot until SessionTTL
             raise
         return LocalPartial(self, journal, header, slot, name, data_name)
 
@@ -203,10 +210,10 @@ class LocalPartials:
             partial = self._open(slot, name)
             if partial is None:
                 continue
-            is_dead_draft = partial.is_draft and partial.take_over_now()
+            is_dead_draft = partial.is_draft and partial.is_idle_now()
             if is_dead_draft or self._is_expired(partial):
                 partial.remove_now(tidy=False)
-            elif drop_idle and partial.take_over_now():
+            elif drop_idle and partial.is_idle_now():
                 idle.append(partial)
                 continue
             partial.close()
@@ -245,7 +252,7 @@ class LocalPartials:
 
     def _living(self, slot: str, name: str) -> LocalPartial | None:
         partial = self._open(slot, name)
-        if partial is None or not self._is_expired(partial):
+        if partial is None or not (self._is_expired(partial) or partial.went_back_now()):
             return partial
         if partial.take_over_now():
             partial.remove_now()
@@ -279,6 +286,8 @@ class LocalPartials:
             info = os.fstat(journal.fd)
             expired = upload.is_expired(info.st_mtime, self._ttl, self._clock())
             return info.st_nlink > 1 and journal.state is State.OPEN and not expired
+        except StorageFailed:
+            return False  # damaged: as good as none
         finally:
             os.close(journal.fd)
 
@@ -309,12 +318,17 @@ class LocalPartials:
             for partial in open_ones:
                 if partial is not None:
                     partial.close()
-            for name in os.listdir(folder):
-                path = os.path.join(folder, name)
-                age = self._clock() - os.stat(path).st_mtime
-                if name not in named and name not in readable and age > self._ttl:
-                    os.unlink(path)
+            for name in self._names(slot, ""):  # none at all where the last upload took the folder with it
+                if name not in named and name not in readable:
+                    self._unlink_old(os.path.join(folder, name))
             fsutil.remove_empty(folder)
+
+    def _unlink_old(self, path: str) -> None:
+        try:
+            if self._clock() - os.stat(path).st_mtime > self._ttl:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # its upload has ended meanwhile
 
     def _sweep_tokens(self) -> None:
         for name in os.listdir(self._tokens):

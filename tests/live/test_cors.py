@@ -43,7 +43,7 @@ def test_a_preflight_needs_no_signature_and_touches_no_disk(server: Server) -> N
     )
 
     assert (answer.status, answer.body) == (204, b"")
-    assert names(answer["Allow"]) == {"get", "head", "options", "put"}
+    assert names(answer["Allow"]) == {"get", "head", "options", "post", "put"}
     assert answer["Access-Control-Allow-Origin"] == "*"
     assert names(answer["Access-Control-Allow-Methods"]) >= {"get", "head", "put"}
     assert names(answer["Access-Control-Allow-Headers"]) == names(REQUEST_HEADERS)
