@@ -249,13 +249,19 @@ class Resumable:
     def head(self, upload_id: str) -> Progress:
         """Where the upload stands. Ends who writes it now, so that the offset is the last word.
 
+        For tus an offset of all is the end, and nothing comes behind it: who is told so may rely on the file.
+
         Raises:
-            UnknownUpload, UploadBusy.
+            UnknownUpload, UploadBusy, and what publishing raises.
         """
         with self._by_id(upload_id) as partial:
             if partial.look().state is State.OPEN:
                 self._hold_alone(partial)
-            return self._progress(partial, partial.settle())
+            snapshot, header = partial.settle(), partial.header
+            is_whole = snapshot.state is State.OPEN and snapshot.extents.prefix == header.total
+            if is_whole and header.face == "tus":
+                return self._finish(partial, checksum.NOTHING)  # a crash came between the last byte and publishing
+            return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
         """Forget the upload and its bytes. Raises UnknownUpload, and UploadGone once it is published."""
