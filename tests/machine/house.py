@@ -8,7 +8,10 @@ import hashlib
 import io
 import os
 import pickle
+import random
+import secrets
 import traceback
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,6 +82,10 @@ class House:
         self._stack = ExitStack()
         self._stack.enter_context(mock.patch.object(os, "fsync", _nothing))
         self._stack.enter_context(mock.patch.object(partials, "boot_tag", self._boot_tag))
+        for name, twin in (("token_hex", self._token_hex), ("token_urlsafe", self._token_urlsafe)):
+            self._stack.enter_context(mock.patch.object(secrets, name, twin))
+        self._sent = 0
+        self._chance = random.Random(0)
         self._app = create_app(self._settings, self._faults)
 
     def close(self) -> None:
@@ -86,6 +93,8 @@ class House:
         self._stack.close()
 
     def send(self, request: Request, kill_at: int | None = None) -> Answer | None:
+        self._sent += 1
+        self._chance.seed(self._sent)  # other names in each request, but the same when an example is tried again
         if kill_at is None:
             return self._call(request, lambda: None)
         receiver, sender = os.pipe()
@@ -137,6 +146,12 @@ class House:
 
     def _boot_tag(self) -> int:
         return self._boot
+
+    def _token_hex(self, count: int) -> str:
+        return self._chance.randbytes(count).hex()
+
+    def _token_urlsafe(self, count: int) -> str:
+        return urlsafe_b64encode(self._chance.randbytes(count)).decode().rstrip("=")
 
     def _close_app(self) -> None:
         storage = self._app.files._site.downloads._storage
