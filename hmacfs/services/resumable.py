@@ -431,6 +431,10 @@ class Resumable:
                 return
             self._hold_alone(known)
             self._hold_alone(partial)
+            now = known.look()  # it may have gone on until it was ours
+            if now.state is not State.OPEN or not upload.replaces(ours, now.extents):
+                partial.remove()
+                return
             partial.settle()
             partial.replace(known)
         finally:
