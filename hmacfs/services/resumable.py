@@ -260,9 +260,15 @@ class Resumable:
             return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
-        """Forget the upload and its bytes. Raises UnknownUpload, and UploadGone once it is published."""
+        """Forget the upload and its bytes. Ends who writes it now.
+
+        Raises:
+            UnknownUpload, UploadBusy; UploadGone once it is published.
+        """
         with self._by_id(upload_id) as partial:
             upload.move(partial.look().state, Event.TERMINATE)
+            self._hold_alone(partial)
+            upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
             self._recorder.session_ended(partial.header.key)
 
