@@ -27,7 +27,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/install --ignore tests/cli
+	$(BIN)/python -m pytest -q --ignore tests/live --ignore tests/clients --ignore tests/install --ignore tests/cli
 
 # Slow sweeps: twenty power cuts, long windows of time. Name parts with PROVE="tests/prove/test_slow_rates.py".
 PROVE ?= tests/prove
@@ -49,5 +49,5 @@ clean:
 $(VENV)/.ready-run: setup.cfg tools/setup.sh
 	@PYTHON=$(PYTHON) sh tools/setup.sh run $(VENV)
 
-$(VENV)/.ready-test: setup.cfg tools/setup.sh
+$(VENV)/.ready-test: setup.cfg tools/setup.sh tests/clients/js/package-lock.json
 	@PYTHON=$(PYTHON) sh tools/setup.sh test $(VENV)

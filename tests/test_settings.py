@@ -369,3 +369,17 @@ def test_all_contradictions_are_told_at_once() -> None:
     problems = settings.contradictions(Settings(unix_socket=True, secret="short", cors_origins=("*", "a")))
 
     assert len(problems) == 3
+
+
+def test_a_database_is_needed_only_where_it_is_enabled() -> None:
+    assert settings.contradictions(Settings(fallback_enabled=False)) == []
+    (problem,) = settings.contradictions(Settings(fallback_enabled=True))
+
+    for name in ("FallbackDBHost", "FallbackDBName", "FallbackDBUser"):
+        assert name in problem
+
+
+@pytest.mark.parametrize("value", ["host:x", "redis://host:port", "ftp://host", "unix:path", "two words", 6379, True])
+def test_a_redis_address_is_read_before_anybody_connects(value: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - a kind tells no more
+        KEYS["RedisAddr"].kind.parse(value)

@@ -65,6 +65,9 @@ if [ "$purpose" = test ]; then
     need_packages "what the tests need" \
         curl gcc pkg-config python3-dev default-libmysqlclient-dev nginx-light e2fsprogs \
         redis-server postgresql mariadb-server-core || exit 1
+    # They run the upload clients of others. Debian's are asked for only where there are none.
+    command -v chromium >/dev/null 2>&1 || need_packages "the browser of the tests" chromium || exit 1
+    command -v npm >/dev/null 2>&1 || need_packages "node and npm" nodejs npm || exit 1
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     need_packages "Python's venv module" python3-venv || exit 1
@@ -80,6 +83,16 @@ say "hmacfs: installing Python packages into $venv"
 if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".$extras"; then
     say "hmacfs: the packages could not be installed; see above. Is there a way to a package index?"
     exit 1
+fi
+if [ "$purpose" = test ]; then
+    say "hmacfs: installing npm packages into tests/clients/js"
+    # Exactly what package-lock.json names, and no script of a package is run.
+    if ! npm ci --prefix tests/clients/js --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+        say "hmacfs: the npm packages could not be installed; see above. Is there a way to the npm registry?"
+        say "hmacfs: without them the tests of other people's upload clients are skipped. To install them later:"
+        say "    npm ci --ignore-scripts --prefix tests/clients/js"
+        [ "${CI:-}" != true ] || exit 1
+    fi
 fi
 pwd >"$venv/.ready-run"
 [ "$purpose" = test ] && touch "$venv/.ready-test"

@@ -21,6 +21,9 @@ MAX_EXCESS = 16 * 1024
 """Bytes of chunk heads, in the whole body, beyond those that the data justify: 16 for each chunk and two for each byte
 of data. Go's net/http has this rule since CVE-2023-39326: extensions carry any number of bytes for nothing."""
 
+CHUNKS_AT_ONCE = 64
+"""Chunks that one call takes apart: a fraction of a millisecond, so that others can run in between."""
+
 # RFC 9110 section 5.6.2 and 5.6.4
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
@@ -58,12 +61,14 @@ class ChunkDecoder:
 
     Attributes:
         missing: bytes of the current chunk's data that have not come yet; 0 between chunks.
+        chunks: how many have begun.
     """
 
-    __slots__ = ("_excess", "_expects", "_fault", "_line", "_trailer_lines", "_trailer_room", "missing")
+    __slots__ = ("_excess", "_expects", "_fault", "_line", "_trailer_lines", "_trailer_room", "chunks", "missing")
 
     def __init__(self) -> None:
         self.missing = 0
+        self.chunks = 0
         self._expects = _HEAD_NEXT
         self._line = bytearray()
         self._excess = 0
@@ -80,12 +85,14 @@ class ChunkDecoder:
         """Take ``data[start:end]`` apart and copy the chunks' data to the start of ``room``.
 
         Returns where it stopped, and how many bytes it copied. It stops short of ``end`` behind the end of the body,
-        or before data for which there is no room. Raises BadChunk where nothing was copied before the fault, and else
-        at the next call: the data in front of a fault come out first, however the input is split.
+        before data for which there is no room, after CHUNKS_AT_ONCE, or before a fault. Raises BadChunk where nothing
+        was copied before the fault, and else at the next call: the data in front of a fault come out first, however
+        the input is split.
         """
         view = memoryview(data)
         at, copied = start, 0
-        while at < end and not self._fault:
+        last = self.chunks + CHUNKS_AT_ONCE
+        while at < end and not self._fault and self.chunks < last:
             if self._expects is _DATA:
                 count = min(self.missing, end - at, len(room) - copied)
                 if not count:
@@ -109,7 +116,7 @@ class ChunkDecoder:
             self._expects = _DATA_END
 
     def _take_line(self, data: bytes | bytearray, at: int, end: int) -> int:
-        """Collect a line of framing up to its LF, and judge it once it is whole. Returns where it stopped."""
+        """Collect a line of framing up to its LF, and judge it once it is whole. Returns where the next begins."""
         most = self._line_room()
         end = min(end, at + most - len(self._line))
         stop = data.find(b"\n", at, end) + 1
@@ -120,7 +127,7 @@ class ChunkDecoder:
             self._fault = self._judge(line)
         elif len(self._line) >= most:
             self._fault = "line too long"
-        return stop or end
+        return at if self._fault else stop or end
 
     def _line_room(self) -> int:
         """Bytes that the line which is expected may have."""
@@ -146,6 +153,7 @@ class ChunkDecoder:
         if self._excess > MAX_EXCESS:
             return "more framing than data"
         self.missing = size
+        self.chunks += 1
         self._expects = _DATA if size else _TRAILER_NEXT
         return ""
 

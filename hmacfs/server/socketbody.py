@@ -49,12 +49,11 @@ class SocketBody:
         self._is_ended = False
         self.failed = False
 
-    def _take_ahead(self, room: memoryview) -> int:
-        """Move what came with the head to the start of ``room``; how many bytes."""
-        raise NotImplementedError
-
     def _receive(self, room: memoryview) -> int:
-        """One read of the socket, whose data go to the start of ``room``; how many bytes. Raises as ``fill``."""
+        """Put what came with the head, or one read of the socket, to the start of ``room``; how many bytes.
+
+        Raises as ``fill``, and BlockingIOError when nothing has arrived.
+        """
         raise NotImplementedError
 
     def _has_more(self) -> bool:
@@ -78,7 +77,7 @@ class SocketBody:
         if self._is_ended:
             return 0
         self._continue()
-        filled = self._take_ahead(buffer)
+        filled = 0
         patience = PAUSE_SECONDS
         while filled < len(buffer) and self._has_more():
             try:
@@ -107,6 +106,10 @@ class SocketBody:
                 return True
             seconds -= LOOK_SECONDS
         return self._is_ended
+
+    def interim(self, answer: bytes) -> None:
+        """Send a whole 1xx answer ahead of the real one."""
+        self._sock.sendall(answer)
 
     def end(self) -> None:
         """Whoever reads this body finds it over within a second, as if the client had gone; the answer can be sent."""

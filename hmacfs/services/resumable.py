@@ -185,7 +185,7 @@ class Resumable:
             RequestError: the refusal.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
+        self._check_vacant(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         with self._session(request, content_type) as known:
             is_draft = known is not None
@@ -203,6 +203,10 @@ class Resumable:
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
+    def check(self, request: UploadRequest) -> None:
+        """Only what is judged first. Raises BadSignature, TooLarge."""
+        self._authority.content_type(request)
+
     def create(self, request: UploadRequest, face: str, note: str) -> str:
         """A new upload of the slot, without a byte; its id.
 
@@ -210,8 +214,8 @@ class Resumable:
             BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
         """
         content_type = self._authority.content_type(request)
-        self._storage.check_vacant(request.path)
-        with self._admission.upload(request.client, 0):
+        self._check_vacant(request)
+        with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, content_type, face, upload_id, note)
             with self._created(header, drop_idle=True, is_draft=False) as partial:
@@ -291,6 +295,11 @@ class Resumable:
             self._intake.collect(body, (piece.end or 0) - piece.first, drop)
         return published
 
+    def _check_vacant(self, request: UploadRequest) -> None:
+        self._storage.check_vacant(request.path)
+        if request.must_match:
+            raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
+
     def _published(self, request: UploadRequest, *, may_ask: bool) -> Progress | None:
         """The answer for a slot whose file is there already; None while it is not.
 
@@ -300,9 +309,7 @@ class Resumable:
         try:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
-            self._storage.check_vacant(request.path)
-            if request.must_match:
-                raise PreconditionFailed from None  # RFC 9110 section 13.1.1: there is no current representation
+            self._check_vacant(request)
             return None
         entity, metadata = stored.entity, stored.metadata
         stored.close()
@@ -326,7 +333,9 @@ class Resumable:
         )
         try:
             if partial is None and request.token and self._partials.knows_token(request.token):
-                raise WrongSlot
+                partial = self._partials.find(request.path, "session", request.token)  # it may have begun just now
+                if partial is None:
+                    raise WrongSlot
             if partial is not None and _differs(partial.header, request, content_type):
                 raise WrongSlot
             yield partial
@@ -348,6 +357,8 @@ class Resumable:
                     return
         if piece.first:
             raise UnknownUpload
+        with self._admission.upload(request.client, request.total):
+            pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
         try:
             with self._created(header, drop_idle=False, is_draft=False) as partial:

@@ -52,18 +52,18 @@ class Retries:
         try:
             return attempt(*args, **options)
         except StorageBusy as error:
-            return self._again(error, lambda: attempt(*args, **options))
-
-    def _again(self, first: StorageBusy, attempt: Callable[[], T]) -> T:
+            first = error  # no closure and nothing else of the repetition here: it stands on the way of every download
         if self._waiting >= MOST_WAITING:
             raise first
         self._waiting += 1
         try:
-            return self._repeated(first, attempt)
+            return self._repeated(first, attempt, args, options)
         finally:
             self._waiting -= 1
 
-    def _repeated(self, first: StorageBusy, attempt: Callable[[], T]) -> T:
+    def _repeated(
+        self, first: StorageBusy, attempt: Callable[..., T], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> T:
         deadline = self._now() + LONGEST_SECONDS
         done, last = 0, first
         while (delay := self._schedule.delay(done, self._chance())) is not None:
@@ -73,7 +73,7 @@ class Retries:
             self._sleep(min(delay, left))
             done += 1
             try:
-                return attempt()
+                return attempt(*args, **options)
             except StorageBusy as error:
                 last = error
         raise last

@@ -54,11 +54,11 @@ def parse_server(text: str, default_port: int, form: str = DATABASE_FORM) -> Ser
         if not (host and bracket) or (rest and not rest.startswith(":")):
             raise ValueError(form)
         return ServerAddress(host, _port(rest[1:], default_port, form))
+    if not set(text).isdisjoint("/@ "):
+        raise ValueError(form)
     if text.count(":") > 1:  # an IPv6 address without a port
         return ServerAddress(text, default_port)
     host, _, port = text.partition(":")
-    if not set(host).isdisjoint("/@ "):
-        raise ValueError(form)
     return ServerAddress(host or "127.0.0.1", _port(port, default_port, form))
 
 

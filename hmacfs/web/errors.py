@@ -13,13 +13,15 @@ from hmacfs.web.reply import PHRASES, Reply
 PROBLEM_TYPE = "application/problem+json"
 
 
-def reply(error: RequestError, allow: str, *, as_json: bool) -> Reply:
+def reply(error: RequestError, allow: str, *, as_json: bool, status: int | None = None) -> Reply:
     """The answer for ``error``.
 
     Args:
         allow: methods of the resource, for 405 (RFC 9110 section 15.5.6).
+        status: another status than the error's own.
     """
-    body = _problem(error) if as_json else error.sentence + "\n"
+    status = error.status if status is None else status
+    body = _problem(error, status) if as_json else error.sentence + "\n"
     headers = [
         ("Content-Type", PROBLEM_TYPE if as_json else "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body.encode()))),
@@ -35,14 +37,14 @@ def reply(error: RequestError, allow: str, *, as_json: bool) -> Reply:
         headers.append(("Content-Range", f"bytes */{error.size}"))
     if isinstance(error, WrongOffset | TooManyGaps):
         headers.append(("Upload-Offset", str(error.offset)))
-    return Reply(error.status, headers, body.encode())
+    return Reply(status, headers, body.encode())
 
 
-def _problem(error: RequestError) -> str:
+def _problem(error: RequestError, status: int) -> str:
     problem: dict[str, Any] = {
         "type": "about:blank",
-        "title": PHRASES[error.status],
-        "status": error.status,
+        "title": PHRASES[status],
+        "status": status,
         "detail": error.sentence,
         "code": error.code,
     }

@@ -60,6 +60,9 @@ class Face(Protocol):
     allow: str
     """Methods of the resource, for 405."""
 
+    statuses: Mapping[str, int]
+    """By stable code: where the face's own document wants another status than ours."""
+
     def answer(self, environ: Environ, exchange: Exchange) -> Reply:
         """Raises RequestError."""
 
@@ -75,8 +78,3 @@ def offset_headers(progress: Progress) -> Headers:
         ("Upload-Expires", formatdate(progress.expires_at, usegmt=True)),
         ("Cache-Control", "no-store"),
     ]
-
-
-def restate(reply: Reply, error: RequestError, statuses: Mapping[str, int]) -> None:
-    """Give an error the status that a face's own document wants. Args: statuses: by stable code."""
-    reply.status = statuses.get(error.code, reply.status)

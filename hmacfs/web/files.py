@@ -32,7 +32,7 @@ from hmacfs.web import errors, requests, responses, tus
 from hmacfs.web.body import body_of
 from hmacfs.web.cors import Cors
 from hmacfs.web.draft import DraftFace
-from hmacfs.web.face import UPLOADS, Face, Resources
+from hmacfs.web.face import UPLOAD_METHODS, UPLOADS, Face, Resources
 from hmacfs.web.reply import Reply
 from hmacfs.web.requests import Environ
 from hmacfs.web.responses import Offload
@@ -146,21 +146,22 @@ class Files:
     def _answer(self, environ: Environ, raw: bytes | None, exchange: Exchange) -> Reply:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS" and self._site.resources is not None and raw and raw.startswith(UPLOADS):
-            return self._options()
+            return self._options(UPLOAD_METHODS)
         path = paths.parse(raw) if raw else None
         if method == "OPTIONS":
-            return self._options()
+            return self._options(self._methods)
         if method not in ("GET", "HEAD", "PUT"):
             raise MethodNotAllowed
         if path is None:
             raise NotFound
         return self._put(environ, path, exchange) if method == "PUT" else self._get(environ, path, exchange)
 
-    def _options(self) -> Reply:
+    def _options(self, allow: str) -> Reply:
+        """Args: allow: methods of the resource."""
         resources = self._site.resources
         if resources is None:
-            return Reply(204, [("Allow", _PLAIN_METHODS), *self._site.cors.preflight(_PLAIN_METHODS)])
-        headers = [("Allow", self._methods), ("Upload-Limit", resources.limits), *tus.options(resources.max_size)]
+            return Reply(204, [("Allow", allow), *self._site.cors.preflight(allow)])
+        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *tus.options(resources.max_size)]
         return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
@@ -192,7 +193,8 @@ class Files:
         elif isinstance(error, StorageFailed):
             self._site.observer.failed(exchange, error)
         allow = self._methods if face is None else face.allow
-        reply = errors.reply(error, allow, as_json=requests.wants_json(environ))
+        status = None if face is None else face.statuses.get(error.code)
+        reply = errors.reply(error, allow, as_json=requests.wants_json(environ), status=status)
         if face is not None:
             face.dress(reply, error)
         if environ["REQUEST_METHOD"] == "HEAD":
@@ -229,7 +231,10 @@ def blueprint(files: Files) -> Blueprint:
 
 
 def _shown(raw: bytes) -> str:
-    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart."""
-    if raw.startswith(UPLOADS):
-        raw = raw[: len(UPLOADS) + _SHOWN_ID_CHARACTERS]
+    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart.
+
+    That holds where something stands before it too, as a wrong prefix of a proxy does, or a slash too many.
+    """
+    before, mark, upload_id = raw.partition(UPLOADS)
+    raw = before + mark + upload_id[:_SHOWN_ID_CHARACTERS]
     return paths.shown(raw[:_SHOWN_PATH_BYTES])

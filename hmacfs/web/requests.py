@@ -68,9 +68,11 @@ def upload(
 
 
 def token(environ: Environ) -> str:
-    """X-Session-Token, empty without one. Raises BadHeader (protocol, section 5.1)."""
-    text: str = environ.get("HTTP_X_SESSION_TOKEN", "")
-    if text and not _TOKEN.fullmatch(text):
+    """X-Session-Token, empty without one. Raises BadHeader; for an empty field too (protocol, section 5.1)."""
+    if "HTTP_X_SESSION_TOKEN" not in environ:
+        return ""
+    text: str = environ["HTTP_X_SESSION_TOKEN"]
+    if not _TOKEN.fullmatch(text):
         raise BadHeader("X-Session-Token is not 16 to 128 letters, digits, _ and -")
     return text
 
@@ -96,7 +98,7 @@ def content_range(environ: Environ) -> contentrange.Piece | contentrange.Ask | N
     length = body_length(environ)
     if isinstance(said, contentrange.Piece) and length != said.length:
         raise BadContentRange("Content-Length is not the length of the range")
-    if isinstance(said, contentrange.Ask) and length:
+    if isinstance(said, contentrange.Ask) and length != 0:  # None: chunked, so there is one
         raise BadContentRange("a question has a body")
     if "HTTP_UPLOAD_LENGTH" in environ and _length(environ["HTTP_UPLOAD_LENGTH"], "Upload-Length") != said.total:
         raise BadHeader("Upload-Length differs from the total of Content-Range")

@@ -1,5 +1,7 @@
 """X-Session-Token with Content-Range (protocol, section 5.1)."""
 
+from collections.abc import Mapping
+
 from hmacfs.core import contentrange
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import Piece
@@ -17,6 +19,7 @@ class SessionFace:
     """One request on a slot. Every answer carries the token, so that a client can go on whatever it was."""
 
     allow = ""
+    statuses: Mapping[str, int] = {}
 
     def __init__(self, resources: Resources, path: SlotPath, client: str) -> None:
         self._resources = resources

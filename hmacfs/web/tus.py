@@ -3,19 +3,29 @@
 Not offered: creation-defer-length and concatenation, because the signature covers the total.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import BadHeader, BadMediaType, MethodNotAllowed, RequestError, UnsupportedTus
+from hmacfs.errors import (
+    BadHeader,
+    BadMediaType,
+    MethodNotAllowed,
+    RequestError,
+    UnknownUpload,
+    UnsupportedTus,
+    UploadGone,
+)
 from hmacfs.services.observer import Exchange
 from hmacfs.services.resumable import Appending, Progress
 from hmacfs.web import requests
 from hmacfs.web.body import body_of
-from hmacfs.web.face import UPLOAD_METHODS, Resources, offset_headers, restate
+from hmacfs.web.face import UPLOAD_METHODS, Resources, offset_headers
 from hmacfs.web.reply import Headers, Reply
 from hmacfs.web.requests import Environ
 
 BODY_TYPE = "application/offset+octet-stream"
-_STATUSES = {"upload-complete": 403, "checksum-mismatch": 460}
 _OURS = ("Tus-Resumable", tus.VERSION)
 
 
@@ -37,6 +47,8 @@ class TusFace:
     Args:
         target: the slot that an upload is created for, or the id of one.
     """
+
+    statuses: Mapping[str, int] = {"upload-complete": 403, "checksum-mismatch": 460}
 
     def __init__(self, resources: Resources, target: SlotPath | str, client: str) -> None:
         self._resources = resources
@@ -60,7 +72,6 @@ class TusFace:
         raise MethodNotAllowed
 
     def dress(self, reply: Reply, error: RequestError) -> None:
-        restate(reply, error, _STATUSES)
         reply.headers.append(_OURS)
         if isinstance(error, UnsupportedTus):
             reply.headers.append(("Tus-Version", tus.VERSION))
@@ -76,11 +87,17 @@ class TusFace:
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         has_body = requests.body_length(environ) != 0
         if has_body and not _is_body_type(environ):
+            self._resources.resumable.check(upload)  # policy comes after the signature and the size
             raise BadMediaType
         upload_id = self._resources.resumable.create(upload, "tus", note)
         headers: Headers = [_OURS, ("Location", self._resources.location(upload_id)), ("Content-Length", "0")]
         if has_body or not total:
-            headers += offset_headers(self._append(environ, upload_id, 0, exchange))
+            try:
+                headers += offset_headers(self._append(environ, upload_id, 0, exchange))
+            except RequestError:
+                with suppress(UnknownUpload, UploadGone):
+                    self._resources.resumable.terminate(upload_id)  # nobody was told of it
+                raise
         else:
             headers += offset_headers(self._resources.resumable.head(upload_id))
         return Reply(201, headers)

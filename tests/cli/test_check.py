@@ -188,3 +188,67 @@ def test_files_of_the_go_server_are_understood(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(tmp_path) == ["old.toml"]
+
+
+@pytest.mark.parametrize("address", ["here:there", "redis://host:99999", "http://host", "unix:relative", "host:0"])
+def test_a_redisaddr_that_cannot_be_read_is_an_error_that_does_not_show_it(address: str, tmp_path: Path) -> None:
+    done = check(config_in(tmp_path, RedisAddr=address))
+
+    assert_refused(done, "RedisAddr", "redis://")
+    assert address not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["", ":6379", "host", "host:6379", "[::1]:6379", "rediss://u:p@host/1", "unix:///r"]
+)
+def test_every_form_of_a_redisaddr_is_ok_whoever_listens_there(address: str, tmp_path: Path) -> None:
+    done = check(config_in(tmp_path, RedisAddr=address))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+DATABASE = {"FallbackEnabled": True, "FallbackDBHost": "db", "FallbackDBUser": "hmacfs", "FallbackDBName": "hmacfs"}
+
+
+def test_a_whole_fallback_database_is_ok_whoever_listens_there(tmp_path: Path) -> None:
+    done = check(config_in(tmp_path, **DATABASE))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["FallbackDBHost", "FallbackDBUser", "FallbackDBName"])
+def test_fallbackenabled_without_what_it_needs_is_an_error(name: str, tmp_path: Path) -> None:
+    assert_refused(check(config_in(tmp_path, **DATABASE | {name: ""})), "FallbackEnabled", name)
+
+
+def test_a_fallbackdbhost_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    assert_refused(
+        check(config_in(tmp_path, **DATABASE | {"FallbackDBHost": "db:there"})), "FallbackDBHost", "host:port"
+    )
+
+
+def test_a_missing_driver_for_mysql_is_an_error_that_names_the_extra(tmp_path: Path) -> None:
+    """As where mysqlclient is not installed: the module cannot be found."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['MySQLdb'] = None\n", encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    config = config_in(tmp_path / "sub", **DATABASE | {"FallbackDBType": "mysql"})
+
+    done = hmacfs("check", "--config", config, PYTHONPATH=f"{hidden}{os.pathsep}{ROOT}")
+
+    assert_refused(done, "FallbackDBType", "mysqlclient", "hmacfs[mysql]")
+
+
+def test_no_tier_of_state_is_asked_or_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        config = config_in(tmp_path, RedisAddr=f"127.0.0.1:{listener.getsockname()[1]}")
+        before = snapshot(tmp_path)
+
+        done = check(config)
+
+        assert done.returncode == 0
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert snapshot(tmp_path) == before

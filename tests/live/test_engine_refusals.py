@@ -224,7 +224,8 @@ def sockets(server: Server) -> int:
 def test_a_refused_client_that_falls_silent_is_let_go_after_some_seconds(tmp_path: Path, through: str) -> None:
     address = str(tmp_path / "hmacfs.sock") if through == "unix" else None
     with Server(tmp_path, address=address) as server:
-        before = sockets(server)
+        before = 1  # it listens
+        until(lambda: sockets(server) == before, "the connection of the start-up is closed")
         with Connection(server.address) as connection:
             connection.send(head_of("PUT", f"/upload/silent?{WRONG}", [("Content-Length", str(SIZE))]) + bytes(1000))
             assert connection.read_answer().status == 403
@@ -253,7 +254,8 @@ def test_a_refused_client_that_sends_for_ever_is_cut_off(tmp_path: Path) -> None
 def test_only_so_many_refused_clients_may_linger(tmp_path: Path) -> None:
     fewer = {"hmacfs.server.connection:MAX_LINGERING": 3}
     with Server(tmp_path, constants=fewer) as server, ExitStack() as stack:
-        before = sockets(server)
+        before = 1  # it listens
+        until(lambda: sockets(server) == before, "the connection of the start-up is closed")
         for _ in range(10):
             connection = stack.enter_context(Connection(server.address))
             connection.send(head_of("PUT", f"/upload/many?{WRONG}", [("Content-Length", str(SIZE))]))

@@ -12,7 +12,7 @@ import pytest
 from hmacfs.errors import BadBody, Truncated
 from hmacfs.server import socketbody
 from hmacfs.server.body import ChunkedBody, TransferBody
-from hmacfs.server.chunked import BadChunk
+from hmacfs.server.chunked import CHUNKS_AT_ONCE, BadChunk
 from hmacfs.web.body import StreamBody
 
 from .conftest import Pair
@@ -579,16 +579,18 @@ def in_chunks(content: bytes, size: int) -> Iterator[bytes]:
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-def test_others_run_while_a_body_of_one_byte_chunks_is_read(
-    tcp: Pair, behind: Behind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def minced(tcp: Pair, behind: Behind, monkeypatch: pytest.MonkeyPatch) -> ChunkedBody:
+    """A body of 25,000 one-byte chunks that have all been sent."""
     ours, client = tcp
-    sent = b"".join(in_chunks(bytes(25_000), 1)) + b"0\r\n\r\n"
     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
-    client.sendall(sent)
-    body = ChunkedBody(ours, b"", behind.parts.append, expects_continue=False, least_read=1)
+    client.sendall(b"".join(in_chunks(bytes(25_000), 1)) + b"0\r\n\r\n")
     monkeypatch.setattr(socketbody, "PAUSE_SECONDS", PATIENCE)
+    return ChunkedBody(ours, b"", behind.parts.append, expects_continue=False, least_read=1)
+
+
+def test_others_run_while_a_body_of_one_byte_chunks_is_read(minced: ChunkedBody) -> None:
     turns = []
 
     def count() -> None:
@@ -597,11 +599,22 @@ def test_others_run_while_a_body_of_one_byte_chunks_is_read(
             gevent.sleep(0)
 
     other = gevent.spawn(count)
-    got = filled(body, 25_000)
+    got = filled(minced, 25_000)
     other.kill()
 
     assert got == bytes(25_000)
-    assert len(turns) >= len(sent) // 16384 - 1
+    assert len(turns) >= 25_000 // CHUNKS_AT_ONCE // 2
+
+
+def test_a_sender_of_one_byte_chunks_that_is_ended_is_not_read_on(minced: ChunkedBody) -> None:
+    ending = gevent.spawn(minced.end)
+
+    got = filled(minced, 25_000)
+
+    ending.get(timeout=PATIENCE)
+    assert got is not None
+    assert 0 < len(got) < 25_000
+    assert filled(minced, 25_000) == b""
 
 
 # --- chunks that break off ---
@@ -638,9 +651,10 @@ def test_a_connection_that_ends_before_the_last_chunk_is_no_orderly_end(
     assert not body.is_at_hand
 
 
+@pytest.mark.parametrize("behind_it", [b"", b"0\r\n\r\n"])
 @pytest.mark.parametrize("is_ahead", [True, False])
-def test_a_broken_chunk_cannot_be_passed_over(pair: Pair, chunked: Chunked, is_ahead: bool) -> None:
-    broken = b"3\r\nhel\r\nzz\r\n0\r\n\r\n"
+def test_a_broken_chunk_cannot_be_passed_over(pair: Pair, chunked: Chunked, is_ahead: bool, behind_it: bytes) -> None:
+    broken = b"3\r\nhel\r\nzz\r\n" + behind_it
     body = chunked(broken if is_ahead else b"")
     pair[1].sendall(b"" if is_ahead else broken)
 
@@ -652,6 +666,15 @@ def test_a_broken_chunk_cannot_be_passed_over(pair: Pair, chunked: Chunked, is_a
 
     assert not body.is_at_hand
     assert not body.failed  # somebody is there to read the refusal
+
+
+def test_what_came_with_the_head_is_given_before_the_fault_behind_it(pair: Pair, chunked: Chunked) -> None:
+    body = chunked(b"3\r\nhel")
+    pair[1].sendall(b"lo\r\n")
+
+    assert filled(body, 100) == b"hel"
+    with pytest.raises(BadChunk):
+        filled(body, 100)
 
 
 def test_a_stream_tells_a_cut_from_a_broken_chunk(pair: Pair, chunked: Chunked) -> None:
@@ -752,7 +775,7 @@ def test_a_large_body_that_nobody_wanted_is_not_read(pair: Pair, chunked: Chunke
     body.settle()
 
     assert not body.is_at_hand
-    assert len(waiting_bytes(pair[0])) >= 100_000 - 16384
+    assert len(waiting_bytes(pair[0])) >= 100_000 - 2 * 16384
 
 
 def waiting_bytes(ours: Any) -> bytes:
@@ -785,6 +808,15 @@ def test_a_chunked_body_tells_once_to_continue_unless_it_has_begun(pair: Pair, c
     assert body.read() == b"hello"
 
     assert waiting(pair[1]) == (b"" if ahead else CONTINUE)
+
+
+def test_no_more_is_taken_from_the_socket_than_there_is_room_for(pair: Pair, chunked: Chunked) -> None:
+    sent = b"".join(in_chunks(bytes(1000), 100))
+    pair[1].sendall(sent)
+
+    assert filled(chunked(), 50) == bytes(50)
+
+    assert len(left_for_the_next(pair[0])) == len(sent) - len(b"64\r\n") - 50
 
 
 # --- chunks as WSGI reads, and when it is woken ---

@@ -82,11 +82,19 @@ class Proxy:
                 client.close()
                 server.close()
                 continue
-            pair = _Pair(client, server)
             with self._lock:
                 self._open |= {client, server}
-            self._start(self._forward, pair, client, server, self._up)
-            self._start(self._forward, pair, server, client, self._down)
+            self._carry(client, server)
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        """Start what forwards one connection; it calls ``_left`` when both sockets are closed."""
+        pair = _Pair(client, server)
+        self._start(self._forward, pair, client, server, self._up)
+        self._start(self._forward, pair, server, client, self._down)
+
+    def _left(self, client: socket.socket, server: socket.socket) -> None:
+        with self._lock:
+            self._open -= {client, server}
 
     def _forward(self, pair: "_Pair", source: socket.socket, sink: socket.socket, way: Way) -> None:
         left = way.cut_after
@@ -106,8 +114,7 @@ class Proxy:
             pair.reset()
         finally:
             if pair.leave():
-                with self._lock:
-                    self._open -= {pair.client, pair.server}
+                self._left(pair.client, pair.server)
 
 
 class _Pair:

@@ -1,0 +1,137 @@
+"""Uploads through cuts: where to cut, and what must hold behind every one."""
+
+import hashlib
+import itertools
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.clients.fleet import Fleet, Variant
+from tests.clients.jobs import Job
+from tests.support.cutting import CuttingProxy, Kind
+from tests.support.http import MIB, Connection, head_of, query_of, url_of
+from tests.support.polling import until
+from tests.support.server import Server
+
+CHUNK = 256 * 1024
+SIZE = 20 * MIB
+NAME = "Köln 1+1.bin"
+TYPE = "application/x-cut; charset=utf-8"
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where and how one upload is cut. ``places`` are counts of body bytes over all its requests, ascending."""
+
+    places: tuple[int, ...]
+    kind: Kind
+    title: str
+
+    def __str__(self) -> str:
+        return f"{self.title}-{self.kind.value}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to upload."""
+
+    path: Path
+    size: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of an upload whose file is right.
+
+    Attributes:
+        resumed: how often the client asked where to go on.
+        again: bytes that were sent more than once.
+    """
+
+    resumed: int
+    again: int
+
+
+def make_source(folder: Path, size: int) -> Source:
+    """A file of ``size`` bytes that look random and are the same each time."""
+    path = folder / NAME
+    content = random.Random(size).randbytes(size)
+    path.write_bytes(content)
+    return Source(path, size, hashlib.sha256(content).digest())
+
+
+def boundaries(size: int, chunk: int) -> dict[str, int]:
+    """The boundaries of chunks that are of interest; the last one is the end of the file."""
+    count = size // chunk
+    return {"first": chunk, "second": 2 * chunk, "middle": count // 2 * chunk, "last": (count - 1) * chunk, "end": size}
+
+
+def around(size: int, chunk: int, names: Sequence[str], steps: Sequence[int] = (-1, 0, 1)) -> list[tuple[str, int]]:
+    """Title and place of the bytes at and beside boundaries, as far as the file has them."""
+    found = boundaries(size, chunk)
+    return [
+        (f"{name}{step:+d}" if step else name, found[name] + step)
+        for name in names
+        for step in steps
+        if found[name] + step <= size
+    ]
+
+
+def anywhere(size: int, count: int, seed: int) -> list[tuple[str, int]]:
+    """Random places, the same for the same seed."""
+    chosen = random.Random(seed)
+    return [(f"byte-{place}", place) for place in (chosen.randrange(1, size) for _ in range(count))]
+
+
+def upload_through(
+    server: Server, fleet: Fleet, variant: Variant, source: Source, cut: Cut, chunk: int = CHUNK
+) -> Measured:
+    """Upload through a proxy that cuts; AssertionError unless the right file, and it alone, is there afterwards."""
+    client = fleet[variant.program]
+    path = f"{variant}/{next(_numbers)}/{NAME}"
+    target = f"{url_of(server, path)}?{query_of(server, path, source.size, TYPE, variant.protocol)}"
+    memory = source.path.parent / f"{path.replace('/', '-')}.memory"
+
+    with CuttingProxy(server.address, cut.places, cut.kind) as proxy:
+        url = "http://{}:{}{}".format(*proxy.address, target)
+        job = Job(url, str(source.path), TYPE, chunk, str(memory), variant.restart, variant.checksum)
+        outcome = client.run(job)
+        memory.unlink(missing_ok=True)
+
+        assert not proxy.pending, f"never came to {list(proxy.pending)}"
+        assert outcome.bytes == source.size
+        check_stored(server, path, source)
+        until(lambda: not left_behind(server), "nothing of the upload is left in the private folder")
+    (server.store_dir / path).unlink()
+    return Measured(outcome.resumed, proxy.forwarded - source.size)
+
+
+def check_stored(server: Server, path: str, source: Source) -> None:
+    """The slot serves the file, byte for byte and with the type that was signed."""
+    digest = hashlib.sha256()
+    with Connection(server.address) as connection:
+        connection.send(head_of("GET", url_of(server, path)))
+        answer = connection.read_head()
+        assert answer.status == 200
+        for block in connection.blocks(int(answer["Content-Length"])):
+            digest.update(block)
+    assert (int(answer["Content-Length"]), digest.digest()) == (source.size, source.digest)
+    assert answer["Content-Type"] == TYPE
+
+
+def left_behind(server: Server) -> list[str]:
+    """Files in the store's private folder that are large enough to be data, and those open anywhere in the store."""
+    found = server.open_store_files()
+    for parent, _, files in os.walk(server.store_dir / ".hmacfs"):
+        for name in files:
+            try:
+                if os.lstat(path := os.path.join(parent, name)).st_size >= 4096:
+                    found.append(path)
+            except FileNotFoundError:
+                continue  # removed meanwhile
+    return found

@@ -1,0 +1,39 @@
+"""Clients that others wrote, and our two examples: whatever breaks on the way, the file comes out right."""
+
+import itertools
+
+import pytest
+
+from tests.clients.cuts import CHUNK, SIZE, Cut, Source, anywhere, around, upload_through
+from tests.clients.fleet import VARIANTS, Fleet, Variant
+from tests.support.cutting import Kind
+from tests.support.server import Server
+
+_PLACES = [
+    *around(SIZE, CHUNK, ["first"]),
+    *around(SIZE, CHUNK, ["middle", "end"], [0]),
+    *anywhere(SIZE, 3, seed=1),
+]
+CUTS = [Cut((place,), kind, title) for (title, place), kind in zip(_PLACES, itertools.cycle(Kind), strict=False)]
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_an_upload_goes_on_behind_a_cut(
+    server: Server, fleet: Fleet, source: Source, variant: Variant, cut: Cut
+) -> None:
+    measured = upload_through(server, fleet, variant, source, cut)
+
+    assert measured.again <= 2 * CHUNK  # a browser sends a request again on its own account before Uppy hears of it
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_an_upload_in_one_request_goes_on_behind_many_cuts(
+    server: Server, fleet: Fleet, source: Source, variant: Variant, kind: Kind
+) -> None:
+    places = sorted(place for _, place in around(SIZE, CHUNK, ["first", "middle", "end"]) + anywhere(SIZE, 3, seed=2))
+
+    measured = upload_through(server, fleet, variant, source, Cut(tuple(places), kind, "many"), chunk=SIZE)
+
+    assert measured.resumed > 0

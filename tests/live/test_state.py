@@ -1,0 +1,300 @@
+"""Shared state of a running server: which tier its settings choose, and that no transfer depends on one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from hmacfs import tiers
+from hmacfs.settings import Settings
+from hmacfs.state.base import FileRow
+from hmacfs.state.redis import PREFIX
+from tests.support import mariadb, postgres, redis
+from tests.support.http import get, put
+from tests.support.mariadb import MariadbServer
+from tests.support.polling import until
+from tests.support.postgres import PostgresServer
+from tests.support.redis import RedisServer
+from tests.support.server import ROOT, Server, free_port
+
+
+@pytest.fixture(scope="module")
+def started_redis() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        assert isinstance(running, RedisServer)
+        yield running
+
+
+@pytest.fixture
+def redis_server(started_redis: RedisServer) -> RedisServer:
+    started_redis.recover()
+    return started_redis
+
+
+def redis_keys(server: RedisServer, **more: Any) -> dict[str, Any]:
+    return {"RedisAddr": f"127.0.0.1:{server.port}", "RedisPassword": redis.PASSWORD, **more}
+
+
+def embedded_row(server: Server, path: str) -> FileRow | None:
+    """What the file in StateDir knows of a path."""
+    state = tiers.shared_state(Settings(state_dir=str(server.state_dir)))
+    try:
+        return state.find_file(path)
+    finally:
+        state.stop()
+
+
+def tier_lines(server: Server) -> list[str]:
+    """What the log says of tiers, without time and pid."""
+    return [line.partition("] ")[2].partition(" pid=")[0] for line in server.lines("State tier:")]
+
+
+# --- the file in StateDir ---
+
+
+def test_a_stored_file_is_in_the_catalogue_soon(server: Server) -> None:
+    put(server, "id/ä b.txt", b"hello", "text/plain")
+
+    row = until(lambda: embedded_row(server, "id/ä b.txt"), "the row is written")
+
+    assert (row.size, row.content_type, row.uploader, row.expires_at) == (5, "text/plain", "", 0)
+    assert abs(row.stored_at - (server.store_dir / "id/ä b.txt").stat().st_mtime) < 5
+
+
+def test_the_tier_is_named_at_start(server: Server) -> None:
+    until(lambda: tier_lines(server), "the line is there")
+
+    assert tier_lines(server) == ["State tier: embedded serves"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_what_was_stored_just_before_a_stop_is_in_the_catalogue(number: int, tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        until(lambda: tier_lines(server), "the tiers were looked at")
+        for name in range(20):
+            assert put(server, f"id/{name}", b"hello").status == 201
+        server.signal(number)
+        server.wait()
+
+    assert [name for name in range(20) if embedded_row(server, f"id/{name}") is None] == []
+
+
+def test_the_master_opens_no_state(server: Server) -> None:
+    until(lambda: tier_lines(server), "the tiers were looked at")
+
+    held = os.listdir(f"/proc/{server.pid}/fd")
+    targets = [os.readlink(f"/proc/{server.pid}/fd/{number}") for number in held]
+
+    assert [target for target in targets if str(server.state_dir) in target] == []
+
+
+def test_a_state_that_cannot_be_kept_keeps_nobody_from_uploading(tmp_path: Path) -> None:
+    (tmp_path / "state" / tiers.EMBEDDED_FILE).mkdir(parents=True)
+
+    with Server(tmp_path) as server:
+        assert put(server, "id/cat.jpg", b"hello").status == 201
+        assert get(server, "id/cat.jpg").body == b"hello"
+        (line,) = until(lambda: tier_lines(server), "the line is there")
+
+    assert "embedded is down" in line
+    assert "none serves" in line
+
+
+# --- what is tried again ---
+
+
+def test_maxretries_and_retrydelay_hold_facts_until_a_tier_is_back(tmp_path: Path) -> None:
+    blocked = tmp_path / "state" / tiers.EMBEDDED_FILE
+    blocked.mkdir(parents=True)
+
+    with Server(tmp_path, MaxRetries=100, RetryDelay=1) as server:
+        until(lambda: tier_lines(server), "the tier is down")
+        put(server, "id/cat.jpg", b"hello")
+        blocked.rmdir()
+        until(lambda: embedded_row(server, "id/cat.jpg"), "the row is written")
+
+        assert server.lines("are lost") == []
+
+
+def test_maxretries_0_gives_facts_up_at_once_and_says_how_to_get_them_back(tmp_path: Path) -> None:
+    (tmp_path / "state" / tiers.EMBEDDED_FILE).mkdir(parents=True)
+
+    with Server(tmp_path, MaxRetries=0, RetryDelay=3600) as server:
+        for name in range(3):
+            put(server, f"id/{name}", b"hello")
+        (line,) = until(lambda: server.lines("are lost"), "the loss is told")
+
+    assert line.startswith("WARN")
+    assert "`hmacfs reindex` rebuilds the catalogue" in line
+
+
+# --- Redis ---
+
+
+def test_redisaddr_and_redispassword_put_redis_before_the_file(redis_server: RedisServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **redis_keys(redis_server)) as server, redis_server.client() as client:
+        put(server, "id/cat.jpg", b"hello")
+
+        until(lambda: client.exists(f"{PREFIX}file:id/cat.jpg"), "the row is in Redis")
+        assert tier_lines(server) == ["State tier: redis serves unfinished uploads, embedded the catalogue"]
+
+
+def test_redisaddr_may_be_a_url_with_password_and_database(redis_server: RedisServer, tmp_path: Path) -> None:
+    url = f"redis://:{redis.PASSWORD}@127.0.0.1:{redis_server.port}/2"
+
+    with Server(tmp_path, RedisAddr=url) as server, redis_server.client() as client:
+        put(server, "id/cat.jpg", b"hello")
+        until(lambda: embedded_row(server, "id/cat.jpg"), "the row is written")
+        client.select(2)
+
+        until(lambda: client.exists(f"{PREFIX}file:id/cat.jpg"), "the row is in database 2")
+        assert redis.PASSWORD not in server.output()
+
+
+def test_redisdb_names_the_database(redis_server: RedisServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **redis_keys(redis_server, RedisDB=3)) as server, redis_server.client() as client:
+        put(server, "id/cat.jpg", b"hello")
+        client.select(3)
+
+        until(lambda: client.exists(f"{PREFIX}file:id/cat.jpg"), "the row is in database 3")
+
+
+def test_a_wrong_redispassword_is_told_without_it(redis_server: RedisServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **redis_keys(redis_server, RedisPassword="not-the-password")) as server:
+        put(server, "id/cat.jpg", b"hello")
+        (line,) = until(lambda: tier_lines(server), "the line is there")
+
+        assert line.startswith("State tier: redis is down (")
+        assert line.endswith("embedded serves")
+        assert "not-the-password" not in server.output()
+
+
+def test_a_change_of_the_serving_tier_is_one_line_and_no_error_for_anybody(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with Server(tmp_path, **redis_keys(redis_server)) as server:
+        until(lambda: tier_lines(server), "Redis serves")
+
+        redis_server.kill()
+        assert [put(server, f"id/{name}", b"hello").status for name in range(5)] == [201] * 5
+        until(lambda: len(tier_lines(server)) == 2, "the change is told")
+        redis_server.start()
+        until(lambda: len(tier_lines(server)) == 3, "the way back is told")
+
+        first, second, third = tier_lines(server)
+        assert second.startswith("State tier: redis is down (")
+        assert second.endswith("embedded serves")
+        assert third == first
+        until(lambda: embedded_row(server, "id/4"), "nothing is lost")
+
+
+# --- SQL servers ---
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+def test_the_fallbackdb_keys_put_an_sql_server_before_the_file(kind: str, tmp_path: Path) -> None:
+    made, names, driver = {
+        "postgres": (PostgresServer, postgres, "postgresql+psycopg2"),
+        "mysql": (MariadbServer, mariadb, "mysql+mysqldb"),
+    }[kind]
+    with made() as database:
+        place = f"127.0.0.1:{database.port}"
+        keys = {
+            "FallbackEnabled": True,
+            "FallbackDBType": kind,
+            "FallbackDBHost": place,
+            "FallbackDBUser": names.USER,
+            "FallbackDBPassword": names.PASSWORD,
+            "FallbackDBName": names.DATABASE,
+        }
+        engine = create_engine(f"{driver}://{names.USER}:{names.PASSWORD}@{place}/{names.DATABASE}")
+        with Server(tmp_path, **keys) as server:
+            until(lambda: tier_lines(server), "the tables are made")
+            put(server, "id/cat.jpg", b"hello")
+
+            until(lambda: rows_in(engine) == 1, "the row is there")
+            assert tier_lines(server) == [f"State tier: {kind} serves"]
+            assert names.PASSWORD not in server.output()
+
+
+def rows_in(engine: Engine) -> int:
+    """Rows of the catalogue."""
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT count(*) FROM hmacfs_files")).scalar_one()
+    engine.dispose()
+    return int(found)
+
+
+def test_fallbackenabled_false_asks_nobody(tmp_path: Path) -> None:
+    with Server(tmp_path, FallbackDBHost=f"127.0.0.1:{free_port()}") as server:
+        until(lambda: tier_lines(server), "the line is there")
+
+        assert tier_lines(server) == ["State tier: embedded serves"]
+
+
+# --- on whose time ---
+
+SCRIPT = """
+    from gevent import monkey
+    monkey.patch_all()
+
+    import hashlib, hmac, io, sys
+    import gevent
+    from hmacfs.app import create_app
+    from hmacfs.settings import Settings
+    from hmacfs.state.base import Catalog, Sessions
+
+    folder, secret = sys.argv[1:]
+    app = create_app(Settings(secret=secret, store_dir=folder + "/store", state_dir=folder + "/state"))
+    callers = []
+
+    def counted(name):
+        verb = getattr(app.state, name)
+        def call(*args):
+            callers.append(gevent.getcurrent())
+            return verb(*args)
+        setattr(app.state, name, call)
+
+    for port in (Catalog, Sessions):
+        for name in vars(port):
+            if not name.startswith("_"):
+                counted(name)
+
+    def answer(number):
+        path = f"id/{number}"
+        mac = hmac.new(secret.encode(), f"{path} 5".encode(), hashlib.sha256).hexdigest()
+        environ = {
+            "REQUEST_METHOD": "PUT", "PATH_INFO": f"/upload/{path}", "QUERY_STRING": f"v={mac}",
+            "CONTENT_LENGTH": "5", "wsgi.input": io.BytesIO(b"hello"), "REMOTE_ADDR": "192.0.2.1",
+            "SERVER_NAME": "localhost", "SERVER_PORT": "80", "wsgi.url_scheme": "http",
+        }
+        told = []
+        app(environ, lambda status, headers, exc_info=None: told.append(status))
+        return gevent.getcurrent(), told[0]
+
+    app.start()
+    jobs = [gevent.spawn(answer, number) for number in range(600)]
+    gevent.joinall(jobs, raise_error=True)
+    assert {job.value[1] for job in jobs} == {"201 Created"}, jobs[0].value
+    app.stop()
+    assert callers, "nothing was recorded"
+    assert not set(callers) & {job.value[0] for job in jobs}, "a request called a tier"
+    assert app.state.find_file("id/599") is not None
+    print("on the time of", len(set(callers)) - 1, "other greenlet")
+"""
+
+
+def test_no_upload_calls_a_tier_in_a_worker_of_greenlets(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), "a-secret-for-tests-0123456789abcdef"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "on the time of 1 other greenlet"
