@@ -21,6 +21,7 @@ from hmacfs.errors import (
     NotFound,
     PreconditionFailed,
     TakenOver,
+    TooManyGaps,
     UnknownUpload,
     UploadBusy,
     UploadComplete,
@@ -170,7 +171,7 @@ class Resumable:
         if (published := self._published(request, may_ask=False)) is not None:
             return self._replayed(request, piece, body, published)
         try:
-            with self._session_for(request, piece, content_type) as partial:
+            with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
                 return self._put_piece(partial, request, piece, body)
         except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
             if (published := self._published(request, may_ask=False)) is None:
@@ -565,6 +566,15 @@ class _Writing:
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)
+
+
+@contextmanager
+def _settled_refusals(partial: PartialUpload) -> Iterator[None]:
+    """A ``with`` block out of which TooManyGaps comes with an offset that was synced, as every one that is told."""
+    try:
+        yield
+    except TooManyGaps:
+        raise TooManyGaps(partial.settle().extents.prefix) from None
 
 
 def _expected(word: str) -> Expected:
