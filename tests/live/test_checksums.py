@@ -87,10 +87,6 @@ def face(answer: Answer) -> tuple[int, str | None]:
     return answer.status, answer.code
 
 
-def named(field: Field) -> str:
-    return field(b"")[0].lower()
-
-
 @pytest.fixture(scope="module")
 def unchecked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("unchecked"), ChecksumVerification=False) as running:
