@@ -215,7 +215,6 @@ class Site:
         self.server = server
         self.tier = tier
         self._normal: dict[str, Walk] = {}
-        self._count = 0
 
     def normal(self, face: str) -> Walk:
         """The walk without an outage."""
@@ -227,8 +226,7 @@ class Site:
 
     def cell(self, kind: str, moment: str) -> Cell:
         """Go through one outage. Raises AssertionError when the tier does not come back, or not with what it missed."""
-        face = FACES[self._count % len(FACES)]
-        self._count += 1
+        face = FACES[(KINDS.index(kind) + MOMENTS.index(moment)) % len(FACES)]
         normal = self.normal(face)
         with outage(self.tier, kind) as (strike, end):
             walk = Walk(self.server, self.tier, face, f"{kind}-{moment}/{face}", moment, strike)
