@@ -13,6 +13,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
+    cast,
+    func,
     inspect,
     select,
 )
@@ -124,6 +127,21 @@ def upsert(table: Table, dialect: str) -> Insert:
     return into_sqlite.on_conflict_do_update(
         index_elements=keys, set_={name: into_sqlite.excluded[name] for name in values}
     )
+
+
+def upsert_columns(table: Table) -> Insert:
+    """``upsert`` for PostgreSQL whose parameters are columns: each name with the list of its values.
+
+    psycopg2 sends a list of rows one by one, and SQLAlchemy joins them only without ON CONFLICT.
+    """
+    lists = []
+    for column in table.columns:
+        kind = BigInteger() if isinstance(column.type, Integer) else Text()
+        lists.append(func.unnest(cast(bindparam(column.name), postgresql.ARRAY(kind))))
+    keys = [column.name for column in table.primary_key]
+    statement = postgresql.insert(table).from_select([column.name for column in table.columns], select(*lists))
+    values = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=values)
 
 
 def create(connection: Connection) -> None:

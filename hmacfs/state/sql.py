@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Engine, Table, delete, select
-from sqlalchemy.sql.dml import Insert
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
@@ -30,12 +29,14 @@ _SESSION_COLUMNS = [schema.sessions.c[name] for name in SessionRow.__dataclass_f
 
 
 class SqlTier:
-    """Args:
-    name: "postgres", "mysql" or "embedded".
-    make_engine: one of ``engines``, with its arguments; called at first use.
-    pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
-    most: connections at once.
-    clock: Unix seconds, for the removal of expired sessions only.
+    """One SQL database as a tier.
+
+    Args:
+        name: "postgres", "mysql" or "embedded".
+        make_engine: one of ``engines``, with its arguments; called at first use.
+        pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
+        most: connections at once.
+        clock: Unix seconds, for the removal of expired sessions only.
     """
 
     def __init__(
@@ -131,10 +132,8 @@ class SqlTier:
             row["revision"] = random.getrandbits(63)
 
         def write(connection: Connection) -> None:
-            dialect = connection.dialect.name
-            statement = schema.upsert(table, dialect)
             for part in parts(rows):
-                _execute_whole(connection, statement, part)
+                _execute_whole(connection, table, part)
 
         self.run(write)
 
@@ -161,11 +160,17 @@ class SqlTier:
             pass
 
 
-def _execute_whole(connection: Connection, statement: Insert, rows: Sequence[dict[str, Any]]) -> None:
-    """Servers get one statement. SQLite's driver runs it for each row: in one transaction, or each would be synced."""
-    if connection.dialect.name != "sqlite" or len(rows) == 1:
-        connection.execute(statement, rows if len(rows) > 1 else rows[0])
-        return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    connection.execute(statement, rows)
-    connection.exec_driver_sql("COMMIT")
+def _execute_whole(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    dialect = connection.dialect.name
+    statement = schema.upsert(table, dialect)
+    if len(rows) == 1:
+        connection.execute(statement, rows[0])
+    elif dialect == "postgresql":
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        connection.execute(schema.upsert_columns(table), columns)
+    elif dialect == "mysql":
+        connection.execute(statement, rows)  # the driver joins them
+    else:  # one transaction, or each row would be synced
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(statement, rows)
+        connection.exec_driver_sql("COMMIT")

@@ -3,8 +3,10 @@
 import fcntl
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import engines
 from hmacfs.state.addresses import RedisAddress, ServerAddress
-from hmacfs.state.base import Kind
+from hmacfs.state.base import FileRow, Kind
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.redis import RedisTier
@@ -408,6 +410,80 @@ def test_one_process_hands_over_and_the_others_wait_for_it(
     assert held_by_another.catalog == "embedded"
     assert held_by_another.down["postgres"] == "another process hands over"
     assert state.serving() == Serving("postgres", "postgres", {})
+
+
+class Slow(SqlTier):
+    """An embedded tier whose next write begins and then takes as long as the test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("embedded", partial(engines.embedded, str(folder / "state.db")))
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.may_end.set()
+
+    def record_files(self, rows: Sequence[FileRow]) -> None:
+        self.begun.set()
+        assert self.may_end.wait(20)
+        super().record_files(rows)
+
+
+def test_a_write_that_began_below_is_handed_up_before_the_database_serves(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    embedded = Slow(tmp_path)
+    state = SharedState(embedded, str(tmp_path / "handover.lock"), server=postgres_tier(postgres))
+    state.probe()
+    postgres.kill()
+    state.record_files([file_row("a")])
+    embedded.begun.clear()
+    embedded.may_end.clear()
+    with ThreadPoolExecutor(2) as executor:
+        writing = executor.submit(state.record_files, [file_row("late")])
+        assert embedded.begun.wait(20)
+        postgres.restart()
+        probing = executor.submit(state.probe)
+        until(lambda: embedded.held(Kind.FILES, 10).rows == [], "what was there before is handed up")
+        before = state.serving().catalog
+        embedded.may_end.set()
+        writing.result()
+        probing.result()
+    until(lambda: state.probe() or state.serving().catalog == "postgres", "postgres serves")
+
+    assert before == "embedded"
+    assert state.find_file("late") == file_row("late")
+    assert embedded.held(Kind.FILES, 10).rows == []
+    state.stop()
+
+
+def test_nothing_is_lost_while_a_database_comes_and_goes(make: Make, database: StateServer) -> None:
+    workers = [make(server=sql_tier(database)) for _ in range(2)]
+    ended = threading.Event()
+
+    def write(worker: int) -> list[str]:
+        done = []
+        while not ended.is_set():
+            path = f"{worker}/{len(done)}"
+            workers[worker].record_files([file_row(path)])
+            done.append(path)
+        return done
+
+    with ThreadPoolExecutor(2) as executor:
+        writing = [executor.submit(write, worker) for worker in range(2)]
+        for deed in (database.kill, database.restart, database.pause, database.resume):
+            deed()
+            for worker in workers:
+                worker.probe()
+        ended.set()
+        written = [path for job in writing for path in job.result()]
+    for worker in workers:
+        until(lambda worker=worker: worker.probe() or not worker.serving().down, "all serve")  # type: ignore[misc]
+
+    found, after = set(), ""
+    while rows := workers[0].list_files(after, 1000):
+        found |= {row.path for row in rows}
+        after = rows[-1].path
+    assert found == set(written)
+    assert len(written) > 10
 
 
 def test_when_no_tier_answers_the_state_is_unavailable(make: Make, tmp_path: Path) -> None:

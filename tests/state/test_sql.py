@@ -111,14 +111,16 @@ def test_expired_sessions_are_deleted_now_and_then(make: Make) -> None:
 
 def test_a_batch_is_one_statement(tier: SqlTier) -> None:
     tier.ping()
-    sent: list[str] = []
+    sent: list[tuple[str, bool]] = []
     engine = tier._connections._engine
     assert engine is not None
-    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append((args[2].split()[0], args[5])))
 
     tier.record_files([file_row(f"{number}", uploader="u" * 200) for number in range(1000)])
 
-    assert [statement.split()[0] for statement in sent if "INSERT" in statement] == ["INSERT"]
+    # psycopg2 would send a list of rows one by one. SQLite is no server, and what MySQL gets is counted below.
+    repeated = engine.dialect.name != "postgresql"
+    assert [found for found in sent if found[0] == "INSERT"] == [("INSERT", repeated)]
 
 
 def test_mysql_gets_a_batch_in_one_piece(mariadb: MariadbServer, request: pytest.FixtureRequest) -> None:
