@@ -103,7 +103,7 @@ class Reindexing:
         self.files += 1
         if row is None:
             self._rows.append(found)
-        elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest):
+        elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest or row.digest):
             # Who sent it and how long it may stay is known to the row alone.
             self._rows.append(replace(found, uploader=row.uploader, expires_at=row.expires_at))
 

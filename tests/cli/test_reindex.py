@@ -53,8 +53,10 @@ class House:
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.catalog = Catalog()
 
-    def put(self, path: str, content: bytes = b"hello", content_type: str | None = "text/plain") -> None:
-        self.storage.store(paths.parse(path.encode()), bytearray(content), Metadata(content_type))
+    def put(
+        self, path: str, content: bytes = b"hello", content_type: str | None = "text/plain", sha256: str = ""
+    ) -> None:
+        self.storage.store(paths.parse(path.encode()), bytearray(content), Metadata(content_type, sha256))
         os.utime(self.store / path, (MODIFIED, MODIFIED))
 
     def run(self, **options: Any) -> Reindexing:
@@ -124,6 +126,16 @@ def test_a_catalogue_that_is_right_is_left_alone(house: House) -> None:
     assert house.catalog.calls == []
     assert house.rows() == [known]
     assert (work.files, work.recorded, work.forgotten) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("known", ["", "b" * 64])
+def test_the_sha_256_that_lies_with_a_file_counts(house: House, known: str) -> None:
+    house.put("id/here", sha256="a" * 64)
+    house.catalog.record_files([row("id/here", digest=known)])
+
+    house.run()
+
+    assert house.rows() == [row("id/here", digest="a" * 64)]
 
 
 def test_a_row_that_is_wrong_is_made_right_and_keeps_what_only_it_knows(house: House) -> None:
