@@ -894,9 +894,13 @@ def test_every_offset_of_an_upload_resource_has_been_synced(make: Make) -> None:
 # --- crashes ---
 
 
-@pytest.mark.parametrize("durability", ["none", "full"])
+CRASHES = [("none", None), ("full", None), ("full", 7)]
+"""Durability, and the boot after the crash: None is a process that was killed, another number a machine."""
+
+
+@pytest.mark.parametrize(("durability", "boot"), CRASHES)
 def test_a_session_that_a_crash_cut_at_any_call_is_finished_by_asking_and_sending_what_is_missing(
-    make: Make, tmp_path: Path, durability: str
+    make: Make, tmp_path: Path, durability: str, boot: int | None
 ) -> None:
     def prepare(store: Path) -> Callable[[], object]:
         house = make(store, durability=durability, is_killed=True)
@@ -904,7 +908,7 @@ def test_a_session_that_a_crash_cut_at_any_call_is_finished_by_asking_and_sendin
         return lambda: house.piece(60, 100)
 
     for calls, store in each_death(tmp_path, prepare):
-        house = make(store, durability=durability)
+        house = make(store, durability=durability, boot=boot)
         asked = house.ask()
         assert 60 <= asked.offset <= 100, f"after {calls} calls"
         assert asked.is_complete == house.is_stored() == (asked.offset == 100), f"after {calls} calls"
@@ -915,9 +919,9 @@ def test_a_session_that_a_crash_cut_at_any_call_is_finished_by_asking_and_sendin
     assert calls > 10
 
 
-@pytest.mark.parametrize("durability", ["none", "full"])
+@pytest.mark.parametrize(("durability", "boot"), CRASHES)
 def test_a_tus_upload_that_a_crash_cut_at_any_call_is_finished_by_its_offset(
-    make: Make, tmp_path: Path, durability: str
+    make: Make, tmp_path: Path, durability: str, boot: int | None
 ) -> None:
     ids: list[str] = []
 
@@ -928,7 +932,7 @@ def test_a_tus_upload_that_a_crash_cut_at_any_call_is_finished_by_its_offset(
         return lambda: house.append(ids[-1], 60, 100)
 
     for calls, store in each_death(tmp_path, prepare):
-        house = make(store, durability=durability)
+        house = make(store, durability=durability, boot=boot)
         told = house.resumable.head(ids[-1])
         assert 60 <= told.offset <= 100
         if told.offset < 100:
@@ -940,16 +944,19 @@ def test_a_tus_upload_that_a_crash_cut_at_any_call_is_finished_by_its_offset(
     assert calls > 10
 
 
-def test_a_draft_that_a_crash_cut_at_any_call_is_finished_by_an_empty_last_piece(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("durability", "boot"), CRASHES)
+def test_a_draft_that_a_crash_cut_at_any_call_is_finished_by_what_is_missing_or_an_empty_piece(
+    make: Make, tmp_path: Path, durability: str, boot: int | None
+) -> None:
     ids: list[str] = []
 
     def prepare(store: Path) -> Callable[[], object]:
-        house = make(store, is_killed=True)
+        house = make(store, durability=durability, is_killed=True)
         ids.append(house.created(face="draft"))
         return lambda: house.append(ids[-1], 0, 100, is_last=True)
 
     for calls, store in each_death(tmp_path, prepare):
-        house = make(store)
+        house = make(store, durability=durability, boot=boot)
         told = house.resumable.head(ids[-1])
         if not told.is_complete:
             assert house.append(ids[-1], told.offset, 100, is_last=True).is_complete
