@@ -137,7 +137,7 @@ def test_a_row_that_is_wrong_is_made_right_and_keeps_what_only_it_knows(house: H
 
 
 def test_names_that_sort_around_a_slash_are_paired_rightly(house: House) -> None:
-    names = ["a!", "a-b", "a/b", "a/b-c", "a0", "ab", "\uffff", "\U0001f408"]
+    names = ["B", "Z/a", "a!", "a-b", "a/b", "a/b-c", "a0", "ab", "\uffff", "\U0001f408"]
     for name in names:
         house.put(name)
     house.run()
@@ -179,21 +179,23 @@ def test_a_dry_run_tells_every_step_and_does_none(house: House) -> None:
 # --- while the server runs ---
 
 
-def test_a_file_that_was_stored_behind_the_walk_is_not_forgotten(house: House) -> None:
+def test_a_file_that_was_stored_behind_the_walk_is_not_forgotten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reindex, "BATCH", 1)  # rows are read as the walk goes on
     house.put("m/1")
     house.put("z/1")
+    house.catalog.record_files([row("m/1")])
     work = Reindexing(house.storage, house.catalog)
 
     def slots() -> Iterator[paths.SlotPath]:
         for slot in walk.slots(str(house.store)):
             if slot.raw == b"z/1":  # the walk is past "n" already
                 house.put("n/1")
-                house.catalog.record_files([row("n/1")])
+                house.catalog.record_files([row("n/1", uploader="juliet")])
             yield slot
 
     work.run(slots())
 
-    assert [found.path for found in house.rows()] == ["m/1", "n/1", "z/1"]
+    assert house.rows() == [row("m/1"), row("n/1", uploader="juliet"), row("z/1")]
     assert work.forgotten == 0
 
 

@@ -198,4 +198,5 @@ def test_what_expires_is_removed_by_one_of_the_two(tier: TierServer, tmp_path: P
         until(lambda: not list((tmp_path / "store/.hmacfs/partials").glob("*/*/*")), "nothing of them is left")
 
         assert removed() == expected
+        assert [server.lines("Sweep failed") for server in servers] == [[], []]
         assert [upload.send(server, 1000, PIECE).status for upload in uploads[:1] for server in servers] == [404, 404]
