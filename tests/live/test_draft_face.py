@@ -178,13 +178,20 @@ def test_a_part_of_a_file_of_unknown_length_is_400_because_the_total_is_signed(s
     slot = Slot(server, "refused/unknown", 10)
 
     with_length = slot.put(b"01234", [MORE])
-    head = head_of("PUT", slot.target, [LAST, ("Transfer-Encoding", "chunked")])
-    with Connection(server.address) as connection:
-        connection.send(head + chunked(b"01234"))
-        in_chunks = connection.read_answer()
+    in_chunks = request(server, "PUT", slot.target, [MORE, ("Transfer-Encoding", "chunked")], chunked(b"01234"))
 
     assert face(with_length) == face(in_chunks) == (400, "bad-header")
     assert {answer["Upload-Complete"] for answer in (with_length, in_chunks)} == {"?0"}
+
+
+def test_a_whole_file_of_unknown_length_is_411(server: Server) -> None:
+    slot = Slot(server, "refused/no-length", 0)
+
+    without = request(server, "PUT", slot.target, [LAST])
+    in_chunks = request(server, "PUT", slot.target, [LAST, ("Transfer-Encoding", "chunked")], chunked())
+
+    assert face(without) == face(in_chunks) == (411, "length-required")
+    assert get(server, slot.path).status == 404
 
 
 @pytest.mark.parametrize("value", ["", "1", "?2", "?", "true", "?1, ?1", "?0 ?1", "%3F1"])

@@ -14,11 +14,13 @@ from tests.support.polling import until
 from tests.support.server import Server, tree
 from tests.support.slot import (
     DRAFT_BODY,
+    MORE,
     TUS,
     TUS_BODY,
     Slot,
     chunked,
     content,
+    draft_patch,
     metadata,
     refusal,
     token_header,
@@ -205,6 +207,13 @@ def test_what_is_not_offered_is_refused_and_not_ignored(server: Server, extra: t
     answer = Slot(server, "refused/extension", 10).create_tus(None, [extra])
 
     assert face(answer) == (400, "bad-header")
+
+
+@pytest.mark.parametrize("said", ["bytes 0-4/20", "bytes */10", "nonsense"])
+def test_a_content_range_beside_a_creation_is_refused_and_not_ignored(server: Server, said: str) -> None:
+    answer = Slot(server, "refused/range", 10).create_tus(None, [("Content-Range", said)])
+
+    assert face(answer) == (400, "bad-content-range")
 
 
 @pytest.mark.parametrize(
@@ -579,6 +588,19 @@ def test_a_completion_that_meets_a_file_is_409_and_the_partial_goes(server: Serv
     assert face(answer) == (409, "file-exists")
     assert tus(server, "HEAD", location).status == 404
     assert get(server, slot.path).body == b"from elsewhere"
+
+
+def test_an_upload_that_is_whole_and_not_published_is_published_when_a_client_asks(server: Server) -> None:
+    slot = Slot(server, "published/late", 10)
+    location = created(slot, b"01234")
+    draft_patch(server, location, 5, b"56789", MORE)  # leaves it so, as a crash does before publication
+    early = get(server, slot.path).status
+
+    asked = tus(server, "HEAD", location)
+
+    assert early == 404
+    assert (asked.status, asked["Upload-Offset"]) == (200, "10")
+    assert get(server, slot.path).body == b"0123456789"
 
 
 def test_a_plain_put_of_the_slot_ends_its_uploads(server: Server) -> None:
