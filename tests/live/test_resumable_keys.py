@@ -20,6 +20,7 @@ from tests.support.slot import (
     Slot,
     content,
     draft_patch,
+    face,
     token_header,
     tus,
     tus_patch,
@@ -27,10 +28,6 @@ from tests.support.slot import (
 
 TOKEN = "a-token-of-this-test"
 WAYS = ("session", "tus", "draft")
-
-
-def face(answer: Answer) -> tuple[int, str | None]:
-    return answer.status, answer.code
 
 
 def kept_in(server: Server) -> list[str]:
