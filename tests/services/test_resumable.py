@@ -776,10 +776,11 @@ def test_a_completion_that_meets_an_existing_file_is_refused_and_the_partial_goe
     assert house.shelf.names() == []
 
 
-@pytest.mark.parametrize("call", ["setxattr", "link", "pwrite"])
+@pytest.mark.parametrize("call", ["fsync", "link", "pwrite"])
 def test_an_upload_that_is_deleted_while_it_is_published_is_either_deleted_or_published(
-    house: House, monkeypatch: pytest.MonkeyPatch, call: str
+    make: Make, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    house = make(durability="full")
     upload_id = house.created()
     house.append(upload_id, 0, 100, is_last=False)
     outcomes: list[str] = []
