@@ -1,6 +1,7 @@
 """Unfinished uploads on disk: who writes, what is told, what a crash leaves, what goes when (protocol, section 5)."""
 
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -323,6 +324,25 @@ def test_a_claim_has_what_is_missing_and_writes_nothing_else(shelf: Shelf) -> No
     partial.close()
 
 
+@pytest.mark.parametrize("size", [1, 3, 10, 40])
+def test_blocks_of_any_size_leave_what_is_there_alone(shelf: Shelf, size: int) -> None:
+    there = [(5, 10), (20, 25), (26, 27)]
+    partial = shelf.begin(header(total=40), *there)
+    claim = partial.claim(0, 40)
+    assert claim is not None
+
+    for at in range(0, 40, size):
+        claim.write(memoryview(b"x" * min(size, 40 - at)), at, record=True, watch=None)
+    claim.release()
+
+    published(partial)
+    right = content_of(40)
+    expected = bytearray(b"x" * 40)
+    for first, end in there:
+        expected[first:end] = right[first:end]
+    assert shelf.read()[0] == expected
+
+
 def test_a_claim_on_what_is_there_already_writes_nothing_and_waits_for_nobody(opened: Open, shelf: Shelf) -> None:
     partial = shelf.begin(header(), (0, 50))
     other = opened().partials.find(slot("a/b.jpg"), "session", TOKEN)
@@ -395,23 +415,28 @@ def test_what_somebody_wrote_while_a_claim_was_made_is_not_written_again(
     assert opened().read()[0] == content_of(100)[:50] + b"x" * 50
 
 
-def test_a_claim_of_what_has_ended_meanwhile_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_claim_of_what_has_ended_meanwhile_is_refused(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+) -> None:
     ours = opened().create(header())
     other = opened().partials.find(slot("a/b.jpg"), "session", TOKEN)
     assert other is not None
+    halfway = functools.partial(other.journal.set_state, State.GONE)  # its files go a moment later
+    ends = other.remove if is_whole else halfway
     real = Journal.try_lock
 
     def meanwhile(journal: Journal, first: int, end: int) -> bool:
         monkeypatch.setattr(Journal, "try_lock", real)
-        other.remove()
+        ends()
         return real(journal, first, end)
 
     monkeypatch.setattr(Journal, "try_lock", meanwhile)
     with pytest.raises(UploadGone):
         ours.claim(0, 100)
 
-    for partial in (ours, other):
-        partial.close()
+    ours.close()
+    other.close()
 
 
 def test_a_block_that_is_not_recorded_counts_only_when_it_is(shelf: Shelf) -> None:
