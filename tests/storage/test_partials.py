@@ -158,14 +158,16 @@ def test_the_furthest_session_of_the_same_total_and_type_is_found(shelf: Shelf) 
 
 
 def test_bytes_behind_a_gap_make_no_session_the_furthest(shelf: Shelf) -> None:
-    shelf.begin(header("token-with-a-gap-1"), (20, 100)).close()
-    shelf.begin(header("token-with-prefix"), (0, 1)).close()
+    for number in range(8):  # a folder lists its files in any order
+        path = f"a/{number}.jpg"
+        shelf.begin(header(f"token-with-a-gap-{number}", path=path), (20, 100)).close()
+        shelf.begin(header(f"token-with-prefix-{number}", path=path), (0, 1)).close()
 
-    best = shelf.partials.furthest(slot("a/b.jpg"), 100, TYPE)
+        best = shelf.partials.furthest(slot(path), 100, TYPE)
 
-    assert best is not None
-    assert best.header.secret == "token-with-prefix"
-    best.close()
+        assert best is not None
+        assert best.header.secret == f"token-with-prefix-{number}"
+        best.close()
 
 
 def test_of_four_processes_that_begin_with_one_token_one_creates_it(opened: Open, tmp_path: Path) -> None:
