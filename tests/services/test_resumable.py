@@ -389,6 +389,23 @@ def test_two_whole_bodies_with_one_token_at_once_both_go_on_and_the_first_is_pub
     assert live.shelf.names() == []
 
 
+def test_a_whole_body_whose_token_begins_an_upload_at_the_same_moment_stages_on_its_own(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = house.shelf.partials.create
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(house.shelf.partials, "create", real)
+        house.piece(0, 10, body=house.body(b"x" * 10))
+        return real(*args, **options)
+
+    monkeypatch.setattr(house.shelf.partials, "create", meanwhile)
+
+    assert house.whole().is_complete
+    assert house.shelf.read() == FILE
+    assert house.shelf.names() == []
+
+
 def test_an_empty_file_is_published_by_every_way(house: House) -> None:
     assert house.whole(total=0).is_complete
     upload_id = house.created(total=0, path="a/c.jpg")
@@ -759,10 +776,11 @@ def test_a_completion_that_meets_an_existing_file_is_refused_and_the_partial_goe
     assert house.shelf.names() == []
 
 
-@pytest.mark.parametrize("call", ["setxattr", "link", "pwrite"])
+@pytest.mark.parametrize("call", ["fsync", "link", "pwrite"])
 def test_an_upload_that_is_deleted_while_it_is_published_is_either_deleted_or_published(
-    house: House, monkeypatch: pytest.MonkeyPatch, call: str
+    make: Make, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    house = make(durability="full")
     upload_id = house.created()
     house.append(upload_id, 0, 100, is_last=False)
     outcomes: list[str] = []
