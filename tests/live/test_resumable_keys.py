@@ -131,6 +131,16 @@ def test_without_chunking_enabled_only_a_piece_at_the_offset_is_accepted(in_orde
     assert get(in_order, slot.path).body == body
 
 
+def test_a_refusal_tells_the_token_also_to_a_client_that_sent_none(in_order: Server) -> None:
+    slot, token = Slot(in_order, "order/forgetful", 30), "a-token-of-order-0003"
+    slot.piece(0, b"0123456789", token)
+
+    refused = slot.piece(20, b"0123456789")
+
+    assert face(refused) == (409, "mismatching-upload-offset")
+    assert (refused["Upload-Offset"], refused["X-Session-Token"]) == ("10", token)
+
+
 def test_without_chunking_enabled_a_refused_piece_is_not_asked_to_go_on(in_order: Server) -> None:
     slot = Slot(in_order, "order/continue", 30)
     slot.piece(0, b"0123456789", "a-token-of-order-0002")
