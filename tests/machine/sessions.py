@@ -199,21 +199,23 @@ class Sessions:
         if is_sure:
             return refusal
 
-        def broken(_answer: Answer) -> None:
+        def broken(answer: Answer) -> None:
             arrived = b"" if checksums.piece is not None else body.arrived  # its digest was never verified
             content.record(first, arrived)
+            upload.secret = answer["X-Session-Token"]
             upload.declare(whole)
             self._model.keep(upload, with_bytes=bool(arrived))
 
+        is_of = self._is_of(upload)  # "every answer of this face carries X-Session-Token"
         if body.is_cut or checksums.piece is False:
-            return [*refusal, May(400, broken)]
+            return [*refusal, May(400, broken, token=is_of)]
         after, mays = content.copy().record(first, body.content), refusal
         if after.may_be_complete:
             mays = [*mays, *self._model.finishing(upload, after, good=201, bad=400, whole=whole)]
         if not after.is_complete:
             mays = [*mays, May(202, self._told(upload, after, whole, has_bytes=True), after.offsets)]
         for may in mays:
-            may.token = self._is_of(upload) if may.status in (201, 202) else may.token
+            may.token = is_of
         return mays
 
     def _out_of_place(self, upload: Upload, first: int, body: Body) -> tuple[list[May], bool]:
