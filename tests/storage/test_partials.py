@@ -187,6 +187,18 @@ def test_of_four_processes_that_begin_with_one_token_one_creates_it(opened: Open
         assert len(shelf.names()) == 3
 
 
+def test_a_token_whose_upload_a_crash_took_is_free_again(shelf: Shelf) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    (journal,) = shelf.store.rglob("??/*/*.log")
+
+    journal.unlink()
+
+    assert not shelf.partials.knows_token(TOKEN)
+    shelf.begin(header(path="a/c.jpg"), (0, 20)).close()
+    assert shelf.partials.knows_token(TOKEN)
+    assert shelf.left(path="a/c.jpg") == [(0, 20)]
+
+
 def test_racing_creators_never_pass_the_limit_of_a_slot(opened: Open, tmp_path: Path) -> None:
     for number in range(8):
         shelf = opened(tmp_path / f"race-{number}", most=2)
@@ -917,7 +929,7 @@ def test_an_expired_upload_that_is_still_written_is_removed_by_nobody(shelf: She
 
     claim.write(memoryview(content_of(100)), 0, record=True, watch=None)
     claim.release()
-    assert len(list(shelf.store.rglob("*.part"))) == 1
+    assert [len(list(shelf.store.rglob(f"??/*/*{suffix}"))) for suffix in (".part", ".log")] == [1, 1]
     published(partial)
     assert shelf.read()[0] == content_of(100)
 
