@@ -161,8 +161,13 @@ class Resumable:
                 return self._finish(partial, request.wanted)  # a crash came between the last byte and publishing
             return self._progress(partial, snapshot)
 
-    def put_piece(self, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+    def put_piece(
+        self, request: UploadRequest, piece: Piece, body: Body, found: Callable[[str], None] | None = None
+    ) -> Progress:
         """Take the bytes from ``piece.first`` to ``piece.end``; publish the file when they were the last missing ones.
+
+        Args:
+            found: told the token of the session that the piece goes to, so that a refusal can carry it too.
 
         Raises:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
@@ -172,6 +177,8 @@ class Resumable:
             return self._replayed(request, piece, body, published)
         try:
             with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
+                if found is not None:
+                    found(partial.header.secret)
                 return self._put_piece(partial, request, piece, body)
         except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
             if (published := self._published(request, may_ask=False)) is None:
