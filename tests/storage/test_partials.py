@@ -238,6 +238,17 @@ def test_a_creation_that_may_drop_drops_the_least_advanced_idle_one(shelf: Shelf
     assert shelf.left() == []
 
 
+@pytest.mark.parametrize("others", [3, 4, 7])
+def test_nothing_is_dropped_where_that_would_not_make_room(shelf: Shelf, others: int) -> None:
+    shelf.begin(header("token-number-0-x"), (0, 10)).close()
+
+    with pytest.raises(TooManySessions):
+        shelf.create(header(), others=others, drop_idle=True)
+
+    assert shelf.left("token-number-0-x") == [(0, 10)]
+    assert shelf.partials.count(slot("a/b.jpg")) == 1
+
+
 def test_one_that_is_being_written_is_neither_dropped_nor_disturbed(opened: Open, shelf: Shelf) -> None:
     claims = []
     for number in range(3):
@@ -297,7 +308,7 @@ def test_expired_ones_make_room_without_a_sweep(shelf: Shelf, wall: Wall) -> Non
 
     shelf.create(header()).close()
 
-    assert shelf.partials.count(slot("a/b.jpg")) == 1
+    assert len(list(shelf.store.rglob("*.part"))) == 1
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "pwrite"])
