@@ -217,13 +217,13 @@ class LocalPartials:
                 idle.append(partial)
                 continue
             partial.close()
-        has_room = len(self._names(slot, DATA)) + others < self._most
+        excess = len(self._names(slot, DATA)) + others + 1 - self._most
         for partial in sorted(idle, key=lambda each: each.look_now().extents.recorded):
-            if not has_room:
+            if excess == 1:  # where bodies on their way fill the slot, dropping one would help nobody
                 partial.remove_now(tidy=False)
-                has_room = True
+                excess = 0
             partial.close()
-        if not has_room:
+        if excess > 0:
             raise TooManySessions
 
     def _count(self, slot: str) -> int:
