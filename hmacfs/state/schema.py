@@ -145,23 +145,43 @@ def upsert_columns(table: Table) -> Insert:
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing. Several processes may do so at the same moment.
+    """Make what is missing. Several processes may do so at the same moment, and each may be killed anywhere.
 
     Raises:
         StateUnavailable: the tables are of another version than this program's.
     """
-    if not inspect(connection).has_table(schema.name):
+    names = _names(connection)
+    found = _version(connection, names)
+    # Each may have been lost, and who made them may have been killed before the version was written.
+    if found is None or not names.issuperset(metadata.tables):
         _lock(connection)
-        # The version comes last: whoever sees it sees everything.
-        metadata.create_all(connection, [files, sessions, outdated], checkfirst=True)
-        metadata.create_all(connection, [schema], checkfirst=True)
-        connection.execute(upsert(schema, connection.dialect.name), {"id": 1, "version": VERSION})
+        found = _made(connection)
         _unlock(connection)
-    found = connection.execute(select(schema.c.version)).scalar()
-    if found is None:  # the other process is between its last two statements
-        raise StateUnavailable("the tables are being made")
     if found != VERSION:
         raise StateUnavailable(f"the tables are of version {found}, this program knows version {VERSION}")
+
+
+def _made(connection: Connection) -> int:
+    """The version of the tables once nothing is missing. Those of a newer program are not ours to touch."""
+    found = _version(connection, _names(connection))  # it may have changed until the lock was ours
+    if found is not None and found > VERSION:
+        return found
+    metadata.create_all(connection, checkfirst=True)
+    # The version comes last: whoever sees it sees everything.
+    connection.execute(upsert(schema, connection.dialect.name), {"id": 1, "version": VERSION})
+    return VERSION
+
+
+def _names(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def _version(connection: Connection, names: set[str]) -> int | None:
+    """What the tables say; None where they do not say it."""
+    if schema.name not in names:
+        return None
+    found: int | None = connection.execute(select(schema.c.version)).scalar()
+    return found
 
 
 def _lock(connection: Connection) -> None:

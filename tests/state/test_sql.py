@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import delete, event, inspect, select, text, update
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import engines, schema
@@ -174,6 +174,33 @@ def test_a_lost_table_is_made_again_at_the_next_ping(tier: SqlTier) -> None:
     tier.ping()
 
     assert tier.find_file("a") is None
+
+
+@pytest.mark.parametrize("table", [table.name for table in schema.metadata.sorted_tables])
+def test_whichever_table_is_lost_is_made_again_at_the_next_ping(tier: SqlTier, table: str) -> None:
+    tier.record_files([file_row("a")])
+    tier.save_sessions([session_row(1)])
+    tier.run(lambda connection: connection.execute(text(f"DROP TABLE {table}")))
+
+    tier.ping()
+
+    tier.record_files([file_row("b")])
+    tier.save_sessions([session_row(2)])
+    assert tier.run(lambda connection: inspect(connection).has_table(table))
+    assert tier.find_file("b") == file_row("b")
+    assert tier.find_session(session_key(2), NOW) == session_row(2)
+
+
+def test_tables_whose_maker_was_killed_before_it_wrote_the_version_are_finished(tier: SqlTier, make: Make) -> None:
+    tier.record_files([file_row("a")])
+    tier.run(lambda connection: connection.execute(delete(schema.schema)))
+
+    other = make()
+    other.ping()
+
+    assert other.find_file("a") == file_row("a")
+    assert other.run(lambda connection: connection.execute(select(schema.schema.c.version)).scalar()) == schema.VERSION
+    other.close()
 
 
 def test_the_password_is_in_no_error(mariadb: MariadbServer) -> None:
