@@ -269,10 +269,10 @@ class Partials(Protocol):
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""
 
-    def sweep(self) -> Sequence[tuple[str, str]]:
+    def sweep(self) -> Sequence[tuple[str, str, float]]:
         """Remove what has not changed for SessionTTL, and what a crash left.
 
-        Returns path, as ``core.paths.shown`` writes it, and key of each unfinished upload that was removed.
+        Returns path, as ``core.paths.shown`` writes it, key and start of each unfinished upload that was removed.
         """
 
 

@@ -104,8 +104,8 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self) -> Sequence[tuple[str, str]]:
-        removed: list[tuple[str, str]] = []
+    def sweep(self) -> Sequence[tuple[str, str, float]]:
+        removed: list[tuple[str, str, float]] = []
         for group in self._run(os.listdir, self.root):
             if group not in ("tokens", "sweep.lock"):
                 removed += self._run(self._sweep_group, group)
@@ -291,7 +291,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str) -> list[tuple[str, str]]:
+    def _sweep_group(self, group: str) -> list[tuple[str, str, float]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -303,7 +303,8 @@ class LocalPartials:
                     if self._is_expired(partial) and partial.take_over_now():
                         partial.remove_now()
                         if not is_over:
-                            removed.append((str(partial.header.path), partial.header.key))
+                            header = partial.header
+                            removed.append((str(header.path), header.key, header.started_at))
                     partial.close()
             self._sweep_slot(slot)
         return removed

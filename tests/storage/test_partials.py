@@ -800,7 +800,7 @@ def test_a_sweep_removes_what_expired_and_tells_whose_it_was(shelf: Shelf, wall:
     shelf.begin(header("token-of-client-2", path="a/c.jpg"), (0, 20)).close()
     os.utime(next(iter(shelf.store.rglob(f"{module.key_of('session', 'token-of-client-2')}.log"))), (wall.time,) * 2)
 
-    assert shelf.partials.sweep() == [("a/b.jpg", old.key)]
+    assert shelf.partials.sweep() == [("a/b.jpg", old.key, old.started_at)]
 
     assert shelf.left("token-of-client-2", path="a/c.jpg") == [(0, 20)]
     assert len(shelf.folders()) == 1
