@@ -441,6 +441,7 @@ class Resumable:
         if not is_draft:
             if not ours.recorded:
                 partial.remove()
+                self._tell_end(partial)
             return
         known = self._partials.find(partial.header.path, "session", partial.header.secret)
         try:
@@ -455,6 +456,7 @@ class Resumable:
                 return
             partial.settle()
             partial.replace(known)
+            self._tell(partial, partial.look())
         finally:
             if known is not None:
                 known.close()
@@ -494,12 +496,14 @@ class Resumable:
             hasher.verify(expected)
         except ChecksumMismatch:
             partial.remove()
-            self._tell_end(partial)
+            if not partial.is_draft:
+                self._tell_end(partial)
             raise
         return hasher.sha256_hex() or ""
 
     def _tell(self, partial: PartialUpload, snapshot: Snapshot) -> None:
-        """Leave where the upload stands to the recorder."""
+        """Leave where the upload stands to the recorder. A draft began later than what its token stands for, and would
+        be taken for what followed it."""
         header = partial.header
         row = SessionRow(
             key=header.key,
@@ -511,7 +515,7 @@ class Resumable:
             started_ms=milliseconds(header.started_at),
             expires_at=int(snapshot.changed_at + self.rules.ttl),
         )
-        if snapshot.state is State.OPEN:
+        if snapshot.state is State.OPEN and not partial.is_draft:
             self._recorder.session_changed(row)
 
     def _tell_end(self, partial: PartialUpload) -> None:

@@ -199,6 +199,10 @@ class PartialUpload(Protocol):
 
     header: UploadHeader
 
+    @property
+    def is_draft(self) -> bool:
+        """Whether it is not known under its token (yet): a plain PUT of its own, beside what the token stands for."""
+
     def look(self) -> Snapshot:
         """As it is recorded, synced or not."""
 
@@ -273,6 +277,7 @@ class Partials(Protocol):
         """Remove what has not changed for SessionTTL, and what a crash left.
 
         Returns path, as ``core.paths.shown`` writes it, key and start of each unfinished upload that was removed.
+        Drafts are removed without a word: their tokens may stand for other uploads.
         """
 
 

@@ -299,10 +299,10 @@ class LocalPartials:
             for name in self._names(slot, LOG):
                 partial = self._open(slot, name)
                 if partial is not None:
-                    is_over = partial.look_now().state is not State.OPEN
+                    was_known = partial.look_now().state is State.OPEN and not partial.is_draft
                     if self._is_expired(partial) and partial.take_over_now():
                         partial.remove_now()
-                        if not is_over:
+                        if was_known:
                             header = partial.header
                             removed.append((str(header.path), header.key, header.started_at))
                     partial.close()

@@ -361,12 +361,12 @@ def test_several_writers_of_facts_in_different_orders_agree(make: Callable[[], T
             tier.save_sessions(rows if writer % 2 else rows[::-1])
         tier.close()
 
-    make().ping()
+    reader = make()
+    reader.ping()
     with ThreadPoolExecutor(4) as executor:
         for done in [executor.submit(write, writer) for writer in range(4)]:
             done.result()
 
-    reader = make()
     assert reader.list_sessions(NOW, 100) == [right_row(LONGEST, number) for number in range(40)]
     reader.close()
 

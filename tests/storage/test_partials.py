@@ -808,6 +808,15 @@ def test_a_sweep_removes_what_expired_and_tells_whose_it_was(shelf: Shelf, wall:
     assert shelf.partials.sweep() == []
 
 
+def test_a_sweep_tells_of_no_draft_because_its_token_may_stand_for_another_upload(shelf: Shelf, wall: Wall) -> None:
+    shelf.create(header(), is_draft=True).close()
+    wall.time += TTL + 10
+
+    assert shelf.partials.sweep() == []
+
+    assert shelf.names() == []
+
+
 def test_a_published_upload_is_forgotten_after_session_ttl_and_its_file_stays(shelf: Shelf, wall: Wall) -> None:
     upload_id = shelf.partials.new_id(slot("a/b.jpg"))
     published(shelf.begin(header(upload_id, face="tus"), (0, 100)))
