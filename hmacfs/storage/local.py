@@ -115,7 +115,8 @@ class LocalStorage:
         self.syncs_files = durability != "none"
         self.syncs_directories = durability == "full"
         self.on_published: Callable[[SlotPath], None] = _nothing
-        """Called in the disk pool when a file was published at once, without a partial of its own; must not raise."""
+        """Called in the disk pool when a file was published at once, without a partial of its own, or was deleted: the
+        slot's partials have no purpose any more. It must not raise."""
         self._dir_mode = dir_mode
         self._umask = fsutil.current_umask()
         with os_errors_translated():
@@ -142,6 +143,10 @@ class LocalStorage:
     def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
         with os_errors_translated():
             return self._short.run(self._store, path, content, metadata)
+
+    def delete(self, path: SlotPath) -> bool:
+        with os_errors_translated():
+            return self.disk.run(self._delete, path)
 
     def free_bytes(self) -> int:
         with os_errors_translated():
@@ -229,6 +234,28 @@ class LocalStorage:
             self.staging.forget(name)
         self.on_published(path)
         return entity
+
+    def _delete(self, path: SlotPath) -> bool:
+        """In an order that a crash may cut anywhere: the name, then what only the file needed, then empty folders."""
+        *parents, name = path.segments
+        try:
+            chain = fsutil.open_existing_chain(self._root, parents)
+        except OSError as error:
+            if fsutil.is_missing(error):
+                return False
+            raise
+        try:
+            info = fsutil.unlink_regular(chain[-1], name)
+            if info is None:
+                return False
+            if self.syncs_directories:
+                os.fsync(chain[-1])
+            self._keeper.forget(Entity(info.st_ino, info.st_size, info.st_mtime_ns))
+            self.on_published(path)
+            fsutil.remove_empty_chain(chain, parents)
+        finally:
+            fsutil.close_chain(chain)
+        return True
 
     def entity_at(self, path: SlotPath) -> Entity | None:
         """The regular file at ``path``. For jobs of the disk pool; raises OSError."""

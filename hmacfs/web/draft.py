@@ -89,7 +89,7 @@ class DraftFace:
             raise BadHeader("Upload-Length is missing: the total is signed")
         if length is not None and (length > total or (is_last and length != total)):
             raise BadUploadLength
-        upload = requests.upload(environ, path, self._client, total=total)
+        upload = requests.upload(environ, path, self._client, total=total, accepts=self._resources.accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         interim = self._resources.interim and _interop(environ) == INTEROP_VERSION
         if is_last and length is not None and not interim:

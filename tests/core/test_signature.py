@@ -43,7 +43,7 @@ def mac(text: bytes, key: bytes = KEY) -> str:
 
 
 def test_the_vectors_cover_every_protocol_that_is_served() -> None:
-    assert {vector["protocol"] for vector in VECTORS} == {protocol.value for protocol in Protocol}
+    assert {vector["protocol"] for vector in VECTORS} == {protocol.value for protocol in signature.PLAIN}
     assert len(VECTORS) >= 14
 
 
@@ -138,7 +138,7 @@ def test_a_mac_of_another_method_is_refused(vector: dict[str, Any], protocol: st
     assert reason({**vector, "type": vector.get("type", "")}, protocol=protocol, size=size) == "wrong"
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", signature.PLAIN)
 @pytest.mark.parametrize(
     "text",
     [
@@ -188,7 +188,7 @@ def test_anything_but_64_hex_digits_is_malformed(digits: str) -> None:
     assert verdict.reason == "malformed"
 
 
-@given(st.text(alphabet="0123456789abcdefABCDEF", min_size=64, max_size=64), st.sampled_from(list(Protocol)))
+@given(st.text(alphabet="0123456789abcdefABCDEF", min_size=64, max_size=64), st.sampled_from(signature.PLAIN))
 def test_any_64_hex_digits_but_the_mac_are_refused(digits: str, protocol: Protocol) -> None:
     right = signature.sign(KEY, signature.message(protocol, b"a/b", 1, JPEG))
 
@@ -204,7 +204,7 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
     assert verdict.reason in ("malformed", "wrong")
 
 
-@given(st.binary(min_size=1, max_size=80), st.integers(0, 2**62), st.sampled_from(list(Protocol)))
+@given(st.binary(min_size=1, max_size=80), st.integers(0, 2**62), st.sampled_from(signature.PLAIN))
 def test_what_we_sign_we_accept(path: bytes, size: int, protocol: Protocol) -> None:
     digits = signature.sign(KEY, signature.message(protocol, path, size, JPEG))
 
