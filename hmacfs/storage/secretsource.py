@@ -80,8 +80,7 @@ def _output(process: "subprocess.Popen[bytes]", name: str) -> bytes:
             raise ConfigError([f"{name} took longer than {SECONDS:.0f} s."])
         block = os.read(process.stdout.fileno(), MOST_BYTES + 1)
         content += block
-        if len(content) > MOST_BYTES:
-            return content
+        _refuse_much(content, name)
         if not block:
             break
     try:
@@ -101,8 +100,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _judged(content: bytes, name: str) -> str:
-    if len(content) > MOST_BYTES:
-        raise ConfigError([f"{name} gives more than {MOST_BYTES} bytes: that is no secret."])
+    _refuse_much(content, name)
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -112,3 +110,8 @@ def _judged(content: bytes, name: str) -> str:
     if _UNUSABLE.search(text):
         raise ConfigError([f"{name} gives more than one line, or control characters: a secret stands alone."])
     return text
+
+
+def _refuse_much(content: bytes, name: str) -> None:
+    if len(content) > MOST_BYTES:
+        raise ConfigError([f"{name} gives more than {MOST_BYTES} bytes: that is no secret."])

@@ -1,5 +1,7 @@
 """Which secrets verify when: current, previous, and replaced within their grace."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,7 +124,7 @@ def test_what_verifies_is_what_was_current_within_the_grace(steps: list[tuple[in
 
     ring = after(*moments)
 
-    ends = [(secret, until) for (_, secret), (until, _) in zip(moments, moments[1:], strict=False)]
+    ends = [(secret, until) for (_, secret), (until, _) in pairwise(moments)]
     expected = {secret for secret, until in ends if until + GRACE > now} | {moments[-1][1]}
     assert set(verifying(ring, now)) == expected
     assert verifying(ring, now)[0] == moments[-1][1]
