@@ -157,7 +157,7 @@ def test_uploads_into_a_folder_that_is_being_emptied_all_arrive(tmp_path: Path) 
 
     def work(name: str) -> None:
         try:
-            for _ in range(300):
+            for _ in range(100):
                 house.put(f"shared/deep/{name}")
                 assert house.delete(f"shared/deep/{name}")
         except BaseException as error:  # noqa: BLE001 - told below
