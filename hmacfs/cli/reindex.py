@@ -103,7 +103,7 @@ class Reindexing:
         self.files += 1
         if row is None:
             self._rows.append(found)
-        elif (row.size, row.content_type) != (found.size, found.content_type):
+        elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest or row.digest):
             # Who sent it and how long it may stay: files of earlier versions do not know, their rows may.
             uploader, expires_at = found.uploader or row.uploader, found.expires_at or row.expires_at
             self._rows.append(replace(found, uploader=uploader, expires_at=expires_at))
@@ -117,8 +117,15 @@ class Reindexing:
         entity, metadata = stored.entity, stored.metadata
         stored.close()
         content_type = metadata.content_type or contenttype.by_extension(slot.name)
-        path = slot.raw.decode()
-        return FileRow(path, entity.size, content_type, "", metadata.uploader, entity.modified, metadata.expires_at)
+        return FileRow(
+            slot.raw.decode(),
+            entity.size,
+            content_type,
+            metadata.sha256,
+            metadata.uploader,
+            entity.modified,
+            metadata.expires_at,
+        )
 
     def _found_at(self, path: str) -> FileRow | None:
         try:

@@ -21,6 +21,7 @@ from hmacfs.errors import (
     NotFound,
     PreconditionFailed,
     TakenOver,
+    TooManyGaps,
     UnknownUpload,
     UploadBusy,
     UploadComplete,
@@ -170,7 +171,7 @@ class Resumable:
         if (published := self._published(request, may_ask=False)) is not None:
             return self._replayed(request, piece, body, published)
         try:
-            with self._session_for(request, piece) as partial:
+            with self._session_for(request, piece) as partial, _settled_refusals(partial):
                 return self._put_piece(partial, request, piece, body)
         except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
             if (published := self._published(request, may_ask=False)) is None:
@@ -250,17 +251,29 @@ class Resumable:
         """Where the upload stands. Ends who writes it now, so that the offset is the last word.
 
         Raises:
-            UnknownUpload, UploadBusy.
+            UnknownUpload, UploadBusy; what publishing raises, where a crash had kept it from happening.
         """
         with self._by_id(upload_id) as partial:
             if partial.look().state is State.OPEN:
                 self._hold_alone(partial)
-            return self._progress(partial, partial.settle())
+            snapshot = partial.settle()
+            is_whole = snapshot.state is State.OPEN and snapshot.extents.prefix == partial.header.total
+            if is_whole and partial.header.face == "tus":
+                # A crash came between the last byte and publishing. A client of tus sends nothing once it hears that
+                # all is here; one of the draft completes the upload itself.
+                return self._finish(partial, checksum.NOTHING)
+            return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
-        """Forget the upload and its bytes. Raises UnknownUpload, and UploadGone once it is published."""
+        """Forget the upload and its bytes. Ends who writes it now.
+
+        Raises:
+            UnknownUpload, UploadBusy; UploadGone once it is published.
+        """
         with self._by_id(upload_id) as partial:
             upload.move(partial.look().state, Event.TERMINATE)
+            self._hold_alone(partial)
+            upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
             self._recorder.session_ended(partial.header.key)
 
@@ -470,6 +483,10 @@ class Resumable:
                 return
             self._hold_alone(known)
             self._hold_alone(partial)
+            now = known.look()  # it may have gone on until it was ours
+            if now.state is not State.OPEN or not upload.replaces(ours, now.extents):
+                partial.remove()
+                return
             partial.settle()
             partial.replace(known)
         finally:
@@ -583,6 +600,15 @@ class _Writing:
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)
+
+
+@contextmanager
+def _settled_refusals(partial: PartialUpload) -> Iterator[None]:
+    """A ``with`` block out of which TooManyGaps comes with an offset that was synced, as every one that is told."""
+    try:
+        yield
+    except TooManyGaps:
+        raise TooManyGaps(partial.settle().extents.prefix) from None
 
 
 def _expected(word: str) -> Expected:

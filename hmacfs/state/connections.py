@@ -34,10 +34,12 @@ _ATTEMPTS = 5
 
 
 class Connections:
-    """Args:
-    make_engine: called at first use, never before: workers fork first.
-    pool: threads for a driver that blocks; InlinePool where waits are cooperative.
-    most: at once.
+    """Lends connections to one server.
+
+    Args:
+        make_engine: called at first use, never before: workers fork first.
+        pool: threads for a driver that blocks; InlinePool where waits are cooperative.
+        most: at once.
     """
 
     def __init__(self, make_engine: Callable[[], Engine], pool: Pool, most: int) -> None:

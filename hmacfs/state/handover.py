@@ -27,9 +27,11 @@ _LOCK_SECONDS = 0.5
 
 
 class Handover:
-    """Args:
-    chains: the members for each kind, the highest first; all but the first are lower tiers.
-    lock_path: a file of this machine's processes.
+    """Brings a returning tier up to date.
+
+    Args:
+        chains: the members for each kind, the highest first; all but the first are lower tiers.
+        lock_path: a file of this machine's processes.
     """
 
     def __init__(

@@ -27,10 +27,12 @@ class Serving:
 
 
 class Member(Generic[AnyTier]):
-    """Args:
-    tier: not asked before its first probe.
-    clock: monotonic seconds.
-    failed: called after the tier was found dead.
+    """One tier, and whether it may be asked.
+
+    Args:
+        tier: not asked before its first probe.
+        clock: monotonic seconds.
+        failed: called after the tier was found dead.
     """
 
     def __init__(self, tier: AnyTier, clock: Callable[[], float], failed: Callable[[], None]) -> None:

@@ -42,10 +42,12 @@ _EPOCH_LENGTH = 16
 
 
 class RedisTier:
-    """Args:
-    address: from ``addresses.parse_redis``.
-    password, database: where the address does not say.
-    prefix: of every key; tests have their own.
+    """One database of a Redis server as a tier.
+
+    Args:
+        address: from ``addresses.parse_redis``.
+        password, database: where the address does not say.
+        prefix: of every key; tests have their own.
     """
 
     name = "redis"

@@ -29,12 +29,14 @@ _SESSION_COLUMNS = [schema.sessions.c[name] for name in SessionRow.__dataclass_f
 
 
 class SqlTier:
-    """Args:
-    name: "postgres", "mysql" or "embedded".
-    make_engine: one of ``engines``, with its arguments; called at first use.
-    pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
-    most: connections at once.
-    clock: Unix seconds, for the removal of expired sessions only.
+    """One SQL database as a tier.
+
+    Args:
+        name: "postgres", "mysql" or "embedded".
+        make_engine: one of ``engines``, with its arguments; called at first use.
+        pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
+        most: connections at once.
+        clock: Unix seconds, for the removal of expired sessions only.
     """
 
     def __init__(

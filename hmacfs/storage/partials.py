@@ -286,6 +286,8 @@ class LocalPartials:
             info = os.fstat(journal.fd)
             expired = upload.is_expired(info.st_mtime, self._ttl, self._clock())
             return info.st_nlink > 1 and journal.state is State.OPEN and not expired
+        except StorageFailed:
+            return False  # damaged: as good as none
         finally:
             os.close(journal.fd)
 

@@ -10,6 +10,7 @@ from typing import Any
 from hmacfs.core import structured
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import (
+    BadContentRange,
     BadHeader,
     BadMediaType,
     BadUploadLength,
@@ -80,6 +81,8 @@ class DraftFace:
         return "Upload-Limit", self._resources.limits
 
     def _put(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise BadContentRange  # RFC 9110 section 14.4: it means nothing here, so it is refused and never ignored
         is_last = structured.boolean(environ["HTTP_UPLOAD_COMPLETE"], "Upload-Complete")
         length = requests.body_length(environ)
         total = _declared(environ)
@@ -91,7 +94,7 @@ class DraftFace:
             raise BadUploadLength
         upload = requests.upload(environ, path, self._client, total=total, accepts=self._resources.accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
-        interim = self._resources.interim and _interop(environ) == INTEROP_VERSION
+        interim = self._resources.interim and _takes_104(environ)
         if is_last and length is not None and not interim:
             entity = self._resources.uploads.receive(upload, body_of(environ))
             exchange.received = total
@@ -135,9 +138,11 @@ def _declared(environ: Environ) -> int | None:
     return structured.integer(environ["HTTP_UPLOAD_LENGTH"], "Upload-Length")
 
 
-def _interop(environ: Environ) -> int:
+def _takes_104(environ: Environ) -> bool:
+    """Whether the client speaks our interop version, and an HTTP that has interim responses (RFC 9110 section 15.2)."""
     text = environ.get("HTTP_UPLOAD_DRAFT_INTEROP_VERSION", "")
-    return structured.integer(text, "Upload-Draft-Interop-Version") if text else 0
+    is_ours = bool(text) and structured.integer(text, "Upload-Draft-Interop-Version") == INTEROP_VERSION
+    return is_ours and environ["SERVER_PROTOCOL"] != "HTTP/1.0"
 
 
 def _completeness(progress: Progress) -> tuple[str, str]:

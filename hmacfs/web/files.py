@@ -172,7 +172,8 @@ class Files:
         resources = self._site.resources
         if resources is None:
             return Reply(204, [("Allow", allow), *self._site.cors.preflight(allow)])
-        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *tus.options(resources.max_size)]
+        offered = tus.options(resources.max_size, checksums=self._site.verify_checksums)
+        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *offered]
         methods = dict.fromkeys((*self._methods.split(", "), "PATCH", "DELETE"))
         return Reply(204, headers + self._site.cors.preflight(", ".join(methods)))
 

@@ -29,16 +29,21 @@ BODY_TYPE = "application/offset+octet-stream"
 _OURS = ("Tus-Resumable", tus.VERSION)
 
 
-def options(max_size: int) -> Headers:
-    """What OPTIONS tells. Args: max_size: bytes, 0 for no limit."""
-    size = [("Tus-Max-Size", str(max_size))] if max_size else []
-    return [
-        _OURS,
-        ("Tus-Version", tus.VERSION),
-        ("Tus-Extension", tus.EXTENSIONS),
-        ("Tus-Checksum-Algorithm", tus.CHECKSUM_ALGORITHMS),
-        *size,
-    ]
+def options(max_size: int, *, checksums: bool) -> Headers:
+    """What OPTIONS tells.
+
+    Args:
+        max_size: bytes, 0 for no limit.
+        checksums: ChecksumVerification; without it the extension is not offered.
+    """
+    headers: Headers = [_OURS, ("Tus-Version", tus.VERSION)]
+    if checksums:
+        headers += [("Tus-Extension", tus.EXTENSIONS), ("Tus-Checksum-Algorithm", tus.CHECKSUM_ALGORITHMS)]
+    else:
+        headers.append(("Tus-Extension", tus.EXTENSIONS.replace("checksum,", "")))
+    if max_size:
+        headers.append(("Tus-Max-Size", str(max_size)))
+    return headers
 
 
 class TusFace:

@@ -125,13 +125,13 @@ def check_stored(server: Server, path: str, source: Source) -> None:
 
 
 def left_behind(server: Server) -> list[str]:
-    """Files in the store's private folder that are large enough to be data, and those open anywhere in the store."""
+    """Data files in the store's private folder, and files open anywhere in the store.
+
+    Journals (.log) and their second names in ``tokens`` stay until SessionTTL: they let HEAD and Ask answer after
+    publication. Locks are empty.
+    """
     found = server.open_store_files()
     for parent, _, files in os.walk(server.store_dir / ".hmacfs"):
-        for name in files:
-            try:
-                if os.lstat(path := os.path.join(parent, name)).st_size >= 4096:
-                    found.append(path)
-            except FileNotFoundError:
-                continue  # removed meanwhile
+        if not parent.endswith("/tokens"):
+            found += [os.path.join(parent, name) for name in files if not name.endswith(".log") and name != "lock"]
     return found

@@ -33,15 +33,17 @@ class Upload:
     def total(self) -> int:
         return len(self.content)
 
-    def begin(self, site: Site) -> Answer:
-        """The first request, without a byte of the file."""
+    def begin(self, site: Site, end: int = 0) -> Answer:
+        """The first request. Args: end: how many bytes of the file it brings."""
         if self.face == "session":
-            return self._ask_session(site)
-        length = ("Upload-Length", str(self.total))
+            return self.send(site, 0, end) if end else self._ask_session(site)
+        told = [("Upload-Length", str(self.total)), ("Content-Length", str(end))]
         if self.face == "tus":
-            answer = request(site, "POST", self._slot(site), [_TUS, length, ("Content-Length", "0")])
+            told += [_TUS, _TUS_BODY] if end else [_TUS]
         else:
-            answer = request(site, "PUT", self._slot(site), [("Upload-Complete", "?0"), length, ("Content-Length", "0")])
+            told += [("Upload-Complete", "?0")]
+        method = "POST" if self.face == "tus" else "PUT"
+        answer = request(site, method, self._slot(site), told, self.content[:end])
         self.location = answer.get("Location") or ""
         return answer
 

@@ -57,9 +57,11 @@ class Walk:
         struck: whether the outage has begun.
         stored: path to size of what was stored from then on.
         kept: an upload that is begun then and left unfinished, and its offset.
+        ended: uploads that are not unfinished any more.
     """
 
     server: Server
+    tier: TierServer
     face: str
     path: str
     moment: str = ""
@@ -68,11 +70,13 @@ class Walk:
     steps: list[Step] = field(default_factory=list)
     stored: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Raises AssertionError where an offset or a byte is not what it has to be."""
         server, content = self.server, os.urandom(_TOTAL)
         upload = Upload(self.face, self.path, content)
+        earlier = self._begin_early()
         self._strike_if("before")
         self._step("begin", lambda: upload.begin(server))
         self._beside("first")
@@ -86,6 +90,7 @@ class Walk:
         self._broken_off(upload, 2 * _PIECE, broken)
         self._stands_at(upload, broken)
         self._leave_one_unfinished()
+        self._end_early_one(earlier)
         self._repeat(upload, broken, 3 * _PIECE)
         self._stands_at(upload, 3 * _PIECE)
         self._beside("third")
@@ -152,10 +157,21 @@ class Walk:
 
         self._step("broken piece", deed)
 
+    def _begin_early(self) -> Upload:
+        """An upload that the tier knows before the outage."""
+        upload = Upload(self.face, f"{self.path}-early", os.urandom(2 * _SMALL))
+        self._step("begin", lambda: upload.begin(self.server, _SMALL))
+        until(lambda: self.tier.sessions().get(upload.path) == _SMALL, "the tier knows of the upload")
+        return upload
+
+    def _end_early_one(self, upload: Upload) -> None:
+        self._step("last piece", lambda: upload.send(self.server, _SMALL, upload.total))
+        self._stored(upload.path, upload.content)
+        self.ended.add(upload.path)
+
     def _leave_one_unfinished(self) -> None:
         kept = Upload(self.face, f"{self.path}-kept", os.urandom(2 * _SMALL))
-        self._step("begin", lambda: kept.begin(self.server))
-        self._step("piece", lambda: kept.send(self.server, 0, _SMALL))
+        self._step("begin", lambda: kept.begin(self.server, _SMALL))
         self.kept[kept.path] = _SMALL
 
     def _repeat(self, upload: Upload, offset: int, end: int) -> None:
@@ -199,23 +215,21 @@ class Site:
         self.server = server
         self.tier = tier
         self._normal: dict[str, Walk] = {}
-        self._count = 0
 
     def normal(self, face: str) -> Walk:
         """The walk without an outage."""
         if face not in self._normal:
             self._wait_for_tier()
-            self._normal[face] = Walk(self.server, face, f"normal/{face}")
+            self._normal[face] = Walk(self.server, self.tier, face, f"normal/{face}")
             self._normal[face].run()
         return self._normal[face]
 
     def cell(self, kind: str, moment: str) -> Cell:
         """Go through one outage. Raises AssertionError when the tier does not come back, or not with what it missed."""
-        face = FACES[self._count % len(FACES)]
-        self._count += 1
+        face = FACES[(KINDS.index(kind) + MOMENTS.index(moment)) % len(FACES)]
         normal = self.normal(face)
         with outage(self.tier, kind) as (strike, end):
-            walk = Walk(self.server, face, f"{kind}-{moment}/{face}", moment, strike)
+            walk = Walk(self.server, self.tier, face, f"{kind}-{moment}/{face}", moment, strike)
             walk.run()
             if kind != "emptied":  # it may be back before anybody looks
                 until(lambda: self._lines() and self._serving() == 0, "every worker has left the tier")
@@ -244,7 +258,7 @@ class Site:
         if self.tier.has_catalog:
             until(lambda: walk.stored.items() <= self.tier.files().items(), "the files are in the catalogue", PATIENCE)
         until(lambda: walk.kept.items() <= self.tier.sessions().items(), "the unfinished upload is there", PATIENCE)
-        until(lambda: walk.path not in self.tier.sessions(), "the finished upload is not", PATIENCE)
+        until(lambda: not walk.ended & self.tier.sessions().keys(), "the finished upload is not", PATIENCE)
 
     def _wait_for_canaries(self, kind: str, moment: str) -> None:
         """Until new uploads, which any worker may have taken, are in the tier."""

@@ -637,6 +637,24 @@ def test_an_upload_goes_through_a_proxy_in_pieces(site: Site, token: str) -> Non
     assert get(site, slot.path).body == body
 
 
+def test_a_proxy_that_streams_hands_on_what_arrived_before_the_client_broke_off(server: Server, token: str) -> None:
+    with Nginx(server) as proxy:
+        slot = Slot(proxy, "large/cut", 3 * MIB)
+        body = content(slot.total)
+
+        with Connection(proxy.address) as connection:
+            connection.send(slot.put_head(slot.total, [slot.range(0, slot.total), *token_header(token)]))
+            connection.send(body[: 2 * MIB])
+            until(lambda: slot.ask(token).get("Upload-Offset") not in (None, "0"), "some of it has come through")
+        until(lambda: not server.open_store_files(), "the piece has ended")
+        offset = int(slot.ask(token)["Upload-Offset"])
+        last = slot.piece(offset, body[offset:], token)
+
+        assert 0 < offset <= 2 * MIB
+        assert last.status == 201
+        assert get(proxy, slot.path).body == body
+
+
 def test_no_token_and_no_query_is_ever_logged(server: Server) -> None:
     slot = Slot(server, "quiet/slot", 10)
     query = slot.target.partition("?")[2]

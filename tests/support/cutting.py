@@ -119,7 +119,6 @@ class _Part(Enum):
     HEAD = auto()
     SIZE = auto()
     CHUNK_END = auto()
-    TRAILER = auto()
 
 
 class Bodies:
@@ -164,11 +163,10 @@ class Bodies:
                     self._part = _Part.SIZE
             case _Part.SIZE:
                 self._left = int(line.partition(b";")[0], 16)
-                self._part = _Part.CHUNK_END if self._left else _Part.TRAILER
+                # Trailer fields look like a head without a body, and the empty line like one before the next head
+                self._part = _Part.CHUNK_END if self._left else _Part.HEAD
             case _Part.CHUNK_END:
                 self._part = _Part.SIZE
-            case _Part.TRAILER:
-                self._part = _Part.TRAILER if line else _Part.HEAD
 
 
 def _fields(head: bytes) -> dict[bytes, bytes]:
