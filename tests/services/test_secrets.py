@@ -72,7 +72,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path, 60.0)
 
 
-def test_before_the_interval_nobody_asks(fleet: Fleet) -> None:
+def test_before_reask_secret_interval_is_over_nobody_asks(fleet: Fleet) -> None:
     fleet.source.secret = "two"
 
     fleet.tick(59)
@@ -146,7 +146,7 @@ def test_a_source_that_failed_is_asked_again_sooner_than_the_interval(tmp_path: 
     assert fleet.keys == {(b"two", b"one")}
 
 
-def test_without_reasking_nobody_asks_and_everybody_follows_the_file(tmp_path: Path) -> None:
+def test_without_reask_secret_enabled_nobody_asks_and_everybody_follows_the_file(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, None)
     fleet.source.secret = "two"
     fleet.tick(10**6)
