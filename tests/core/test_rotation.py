@@ -56,6 +56,7 @@ def test_a_secret_that_comes_back_is_current_once() -> None:
 
     assert verifying(ring, 1020) == ("one", "two")
     assert verifying(ring, 1200) == ("one",)
+    assert [each.value for each in ring.replaced] == ["two"]
 
 
 def test_without_grace_a_replaced_secret_ends_at_once() -> None:

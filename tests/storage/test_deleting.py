@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,23 @@ def test_uploads_into_a_folder_that_is_being_emptied_all_arrive(tmp_path: Path) 
 
     assert errors == []
     assert house.slots() == []
+
+
+def test_an_upload_whose_folder_goes_again_and_again_arrives(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, left = fsutil.open_chain, [20]
+
+    def open_and_lose(root: int, segments: Sequence[bytes], mode: int, umask: int) -> list[int]:
+        chain = opened(root, segments, mode, umask)
+        if left[0]:
+            left[0] -= 1
+            fsutil.remove_empty_chain(chain, segments)
+        return chain
+
+    monkeypatch.setattr(fsutil, "open_chain", open_and_lose)
+    house.put("a/b/file")
+
+    assert left == [0]
+    assert house.slots() == ["a", "a/b", "a/b/file"]
 
 
 def test_uploader_and_expiry_travel_with_the_file(house: House) -> None:
