@@ -1,6 +1,7 @@
 """Does the signature prove what a request says of itself?"""
 
 import time
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -46,9 +47,18 @@ class UploadRequest:
         return f"UploadRequest({self.path}, {self.total})"
 
 
+class Signed(typing.Protocol):
+    """Any request that may be signed, for a file that is there."""
+
+    @property
+    def path(self) -> SlotPath: ...
+    @property
+    def claim(self) -> Claim | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class AccessRequest:
-    """A signed request for a file that is there: to read it, or to delete it."""
+class DeletionRequest:
+    """A DELETE. Attributes: client: address, empty when unknown."""
 
     path: SlotPath
     client: str
@@ -128,7 +138,7 @@ class Authority:
             raise TooLarge
         return request
 
-    def check_download(self, request: AccessRequest) -> int:
+    def check_download(self, request: Signed) -> int:
         """How many more seconds the signature of a download holds. HEAD is signed as GET.
 
         Raises:
@@ -140,7 +150,7 @@ class Authority:
             raise _access_refusal(request, verdict)
         return int(int(request.claim.expires) - now)
 
-    def check_deletion(self, request: AccessRequest) -> None:
+    def check_deletion(self, request: Signed) -> None:
         """Raises BadSignature."""
         claim, path, ring = request.claim, request.path.raw, self._keyring
         if claim is not None and claim.protocol is Protocol.TOKEN:
@@ -179,5 +189,5 @@ class Authority:
         return BadSignature(protocol, verdict.reason, hints, size=request.total, content_type=request.content_type)
 
 
-def _access_refusal(request: AccessRequest, verdict: Verdict) -> BadSignature:
+def _access_refusal(request: Signed, verdict: Verdict) -> BadSignature:
     return BadSignature(request.claim.protocol.value if request.claim else "none", verdict.reason)

@@ -1,7 +1,7 @@
 """Deleting a file for somebody who has signed for it (protocol, section 3, DELETE)."""
 
 from hmacfs.errors import NotFound
-from hmacfs.services.authority import AccessRequest, Authority
+from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Graves, Storage
@@ -28,7 +28,7 @@ class Deletions:
         """Whether anybody could sign one: EnableV3 or DeleteSecret."""
         return bool(self._authority.accepts_deleting)
 
-    def delete(self, request: AccessRequest) -> None:
+    def delete(self, request: DeletionRequest) -> None:
         """Remove the file; who reads it goes on. When this returns, that is durable (as configured).
 
         Raises:

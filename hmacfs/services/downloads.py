@@ -10,7 +10,7 @@ from hmacfs.core.preconditions import Conditions, Outcome
 from hmacfs.core.signature import Claim
 from hmacfs.errors import Gone, PreconditionFailed
 from hmacfs.services.admission import Admission
-from hmacfs.services.authority import AccessRequest, Authority
+from hmacfs.services.authority import Authority
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
 
@@ -119,7 +119,7 @@ class Downloads:
         """
         signed: int | None = None
         if self._rules.signed and self._authority is not None:
-            signed = self._authority.check_download(AccessRequest(request.path, "", request.claim))
+            signed = self._authority.check_download(request)
         stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
         try:
             download = _plan(request, stored, self._cache_control(stored, signed))

@@ -14,7 +14,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions
 from hmacfs.core.signature import PLAIN, Claim, Protocol
 from hmacfs.errors import BadContentRange, BadHeader, BadQuery, LengthRequired, UnsupportedCoding
-from hmacfs.services.authority import AccessRequest, UploadRequest
+from hmacfs.services.authority import DeletionRequest, UploadRequest
 from hmacfs.services.downloads import DownloadRequest
 
 Environ = dict[str, Any]
@@ -124,9 +124,9 @@ def body_length(environ: Environ) -> int | None:
     return _length(text, "Content-Length") if text else 0
 
 
-def deletion(environ: Environ, path: SlotPath, client: str, accepts: Sequence[Protocol]) -> AccessRequest:
+def deletion(environ: Environ, path: SlotPath, client: str, accepts: Sequence[Protocol]) -> DeletionRequest:
     """The DELETE that ``environ`` describes. Raises BadQuery."""
-    return AccessRequest(path, client, _claim(environ, accepts))
+    return DeletionRequest(path, client, _claim(environ, accepts))
 
 
 def download(

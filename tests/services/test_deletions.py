@@ -13,7 +13,7 @@ from hmacfs.core.rotation import Ring, Secrets
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import BadSignature, NotFound, StorageFailed
 from hmacfs.offload import InlinePool
-from hmacfs.services.authority import AccessRequest, Authority
+from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
@@ -64,7 +64,7 @@ class House:
     def delete(self, query: str = "") -> None:
         query = query or tokens.delete_query(SECRET, PATH, WORD)
         claim = Claim(Protocol.TOKEN, query.removeprefix("token="))
-        self.deletions().delete(AccessRequest(paths.parse(PATH.encode()), "", claim))
+        self.deletions().delete(DeletionRequest(paths.parse(PATH.encode()), "", claim))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hmacfs.core import paths
 from hmacfs.core.rotation import Ring, Secrets
 from hmacfs.core.signature import PLAIN, Claim, Protocol
 from hmacfs.errors import BadSignature, TooLarge
-from hmacfs.services.authority import AccessRequest, Authority, UploadRequest
+from hmacfs.services.authority import Authority, DeletionRequest, UploadRequest
 from hmacfs.services.secrets import Keyring
 from tests.support import tokens
 from tests.support.http import sign_v2
@@ -37,8 +37,8 @@ def bearer(**changed: Any) -> Claim:
     return Claim(Protocol.BEARER, tokens.jwt(JWT, tokens.slot_claims(PATH, 5, NOW, **changed)))
 
 
-def access(claim: Claim | None) -> AccessRequest:
-    return AccessRequest(paths.parse(PATH.encode()), "192.0.2.1", claim)
+def access(claim: Claim | None) -> DeletionRequest:
+    return DeletionRequest(paths.parse(PATH.encode()), "192.0.2.1", claim)
 
 
 def test_a_plain_signature_changes_nothing_of_the_request() -> None:
