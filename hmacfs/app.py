@@ -11,29 +11,34 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, tiers
+from hmacfs import boot, configfile, secretring, tiers
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
+from hmacfs.core.rotation import Ring
+from hmacfs.errors import StorageFailed
 from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
 from hmacfs.services.buffers import BufferPool
-from hmacfs.services.downloads import Downloads
+from hmacfs.services.deletions import Deletions
+from hmacfs.services.downloads import DownloadRules, Downloads
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.resumable import Resumable, ResumeRules
 from hmacfs.services.retrying import Retries
-from hmacfs.services.secrets import Keyring
+from hmacfs.services.secrets import Keyring, ReaskRules, Rotation
 from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials, secretfile
+from hmacfs.storage import partials
+from hmacfs.storage.base import NoGraves
 from hmacfs.storage.local import LocalStorage, prepare
 from hmacfs.storage.partials import LocalPartials
+from hmacfs.storage.ringfile import RingFile
 from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
@@ -63,6 +68,7 @@ class Application(Flask):
         state: what workers and servers share.
         recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
+        rotation: keeps the secrets current.
     """
 
     files: files.Files
@@ -70,6 +76,7 @@ class Application(Flask):
     state: SharedState
     recorder: Recorder
     janitor: Janitor | None
+    rotation: Rotation
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -84,6 +91,7 @@ class Application(Flask):
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()
         self.recorder.start()
+        self.rotation.start()
         if self.janitor is not None:
             self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
@@ -93,6 +101,7 @@ class Application(Flask):
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
         if self.janitor is not None:
             self.janitor.stop()
+        self.rotation.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -102,6 +111,7 @@ class _Workshop:
     """What several use cases work with."""
 
     storage: LocalStorage
+    keyring: Keyring
     authority: Authority
     admission: Admission
     intake: Intake
@@ -112,17 +122,24 @@ class _Workshop:
     clocks: Clocks
 
 
-def create_app(settings: Settings, observer: Observer | None = None, board: Scoreboard | None = None) -> Application:
+def create_app(
+    settings: Settings,
+    observer: Observer | None = None,
+    board: Scoreboard | None = None,
+    ring: Ring | None = None,
+) -> Application:
     """The WSGI application for ``settings``. Call it in the process that serves: it makes thread pools.
 
     Args:
         board: shared with the other workers; one of its own where there are none.
+        ring: the secrets to begin with; None to read them from their sources.
 
     Raises:
         ConfigError: StoreDir or the secret cannot be used.
     """
     prepare(settings.store_dir)
-    shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard())
+    keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
+    shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
     kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
     uploads = Uploads(
         shop.storage,
@@ -138,7 +155,9 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     )
     site = files.Site(
         uploads=uploads,
-        downloads=Downloads(shop.storage, shop.admission, shop.retries),
+        downloads=_downloads(settings, shop),
+        deletions=Deletions(shop.storage, shop.authority, shop.recorder, NoGraves(), shop.retries),
+        authority=shop.authority,
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
         cors=Cors(settings.cors_origins),
@@ -150,6 +169,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     )
     app = _application(site, shop.admission)
     app.state, app.recorder = shop.state, shop.recorder
+    app.rotation = _rotation(settings, keyring)
     app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
     return app
 
@@ -159,7 +179,25 @@ def _sweep_seconds(settings: Settings) -> float:
     return min(settings.sweep_interval, settings.session_ttl / 4)
 
 
-def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Workshop:
+def _downloads(settings: Settings, shop: _Workshop) -> Downloads:
+    rules = DownloadRules(
+        signed=settings.require_signed_downloads, may_change=lambda: bool(shop.authority.accepts_deleting)
+    )
+    return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
+
+
+def _rotation(settings: Settings, keyring: Keyring) -> Rotation:
+    """Sources are asked again with the configuration as it is then; it may name another one."""
+    interval = settings.reask_secret_interval if settings.reask_secret_enabled else None
+    rules = ReaskRules(interval, settings.secret_grace)
+    return Rotation(keyring, RingFile(settings.state_dir), secretring.reread, rules, _tell_secret, time.time)
+
+
+def _tell_secret(sentence: str, is_bad: bool) -> None:
+    logs.event(logging.ERROR if is_bad else logging.INFO, sentence)
+
+
+def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring: Keyring) -> _Workshop:
     storage = LocalStorage(
         settings.store_dir,
         make_pool(DISK_THREADS),
@@ -168,10 +206,11 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
         dir_mode=settings.dir_mode,
     )
     authority = Authority(
-        Keyring(settings.secret or secretfile.load_or_make(settings.state_dir)),
+        keyring,
         max_size=settings.upload_max_size,
         type_from_extension=settings.content_type_from_extension,
         prefix=settings.upload_sub_dir,
+        v3=settings.enable_v3,
     )
     admission = Admission(_limits(settings), board, storage.free_bytes, time.monotonic)
     clocks = Clocks(time.monotonic, time.sleep, time.time)
@@ -180,7 +219,7 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
     state = tiers.shared_state(settings, _tell_tier)
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks)
+    return _Workshop(storage, keyring, authority, admission, intake, observer, state, recorder, retries, clocks)
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
@@ -204,7 +243,7 @@ def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: Loca
         ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
     )
     interim = settings.enable_interim_responses
-    return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim)
+    return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim, shop.authority)
 
 
 def _tell_tier(serving: Serving) -> None:
@@ -237,14 +276,23 @@ def create_app_from_environment() -> Application:
     """
     inherited = boot.current_settings()
     if inherited is not None:
-        return _started(create_app(inherited, board=boot.current_board()))
+        # The ring as it is now: it may have been read again since the master did.
+        ring = _kept_ring(inherited) or boot.current_ring()
+        return _started(create_app(inherited, board=boot.current_board(), ring=ring))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():
         logs.configure(settings.log_level, settings.log_file)
         for warning in loaded.warnings:
             logs.event(logging.WARNING, warning)
-    return _started(create_app(settings))
+    return _started(create_app(settings, ring=secretring.committed(settings, partial(logs.event, logging.WARNING))))
+
+
+def _kept_ring(settings: Settings) -> Ring | None:
+    try:
+        return RingFile(settings.state_dir).load()
+    except StorageFailed:
+        return None
 
 
 def _started(app: Application) -> Application:

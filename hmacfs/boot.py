@@ -9,15 +9,17 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from hmacfs import __version__, configfile, rehearsal
+from hmacfs import __version__, configfile, rehearsal, secretring
+from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners
 from hmacfs.server.config import gunicorn_settings, worker_count
 from hmacfs.settings import Settings
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import local, secretfile
+from hmacfs.storage import local
 from hmacfs.telemetry import logs
 
 Announce = Callable[[Settings, Sequence[str]], None]
@@ -28,6 +30,7 @@ class _Kept:
     """What outlives a reload. ``board`` is shared with the workers; ``bind`` and ``bound_to`` tell the open sockets."""
 
     settings: Settings | None = None
+    ring: Ring | None = None
     board: Scoreboard | None = None
     bind: list[str] = field(default_factory=list)
     bound_to: list[str] = field(default_factory=list)
@@ -39,6 +42,11 @@ _kept = _Kept()
 def current_settings() -> Settings | None:
     """The settings that the master runs on; None where it did not start through this module."""
     return _kept.settings
+
+
+def current_ring() -> Ring | None:
+    """The secrets that the master read last; None where it did not start through this module."""
+    return _kept.ring
 
 
 def current_board() -> Scoreboard | None:
@@ -56,7 +64,7 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         ConfigError: at start only. A reload that fails is logged and keeps everything as it was.
     """
     try:
-        settings = _prepared()
+        settings, _kept.ring = _prepared()
     except ConfigError as error:
         if _kept.settings is None:
             raise
@@ -85,20 +93,19 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
     )
 
 
-def _prepared() -> Settings:
+def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     local.prepare(settings.store_dir)
-    if not settings.secret:
-        secretfile.load_or_make(settings.state_dir)
     logs.configure(settings.log_level, settings.log_file)
+    ring = secretring.committed(settings, partial(logs.event, logging.WARNING))
     if _kept.settings is None and (removed := local.sweep_leftovers(settings.store_dir)):
         logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
     for warning in loaded.warnings:
         logs.event(logging.WARNING, warning)
     if os.geteuid() == 0 and _kept.settings is None:
         logs.event(logging.WARNING, "Running as root: better start it as a user of its own")
-    return settings
+    return settings, ring
 
 
 def _may_reload() -> bool:

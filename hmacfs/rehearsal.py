@@ -37,7 +37,8 @@ def build(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not os.path.isdir(os.path.join(settings.store_dir, local.PRIVATE, "staging")):
             settings = replace(settings, store_dir=os.path.join(folder, "store"))
-        if not settings.secret and not os.path.exists(secretfile.path_in(settings.state_dir)):
+        has_source = settings.secret or settings.secret_file or settings.secret_command
+        if not has_source and not os.path.exists(secretfile.path_in(settings.state_dir)):
             settings = replace(settings, secret=secrets.token_hex(32))
         create_app(settings)
 

@@ -102,20 +102,20 @@ class Settings:
         BOOLEAN,
         "also accept v2 signatures over the type that the extension suggests",
     )
-    secret_file: str = later("SecretFile", "", PATH, "file that holds the secret")
-    secret_command: tuple[str, ...] = later(
+    secret_file: str = row("SecretFile", "", PATH, "file that holds the secret")
+    secret_command: tuple[str, ...] = row(
         "SecretCommand", [], TEXTS, "command that prints the secret, an argument list"
     )
-    secret_grace: int = later("SecretGrace", "24h", DURATION, "how long a replaced secret still verifies")
-    previous_secrets: tuple[str, ...] = later(
+    secret_grace: int = row("SecretGrace", "24h", DURATION, "how long a replaced secret still verifies")
+    previous_secrets: tuple[str, ...] = row(
         "PreviousSecrets", [], TEXTS, "further secrets that verify but never sign", secret=True
     )
-    reask_secret_enabled: bool = later("ReaskSecretEnabled", False, BOOLEAN, "read the secret again from time to time")
-    reask_secret_interval: int = later("ReaskSecretInterval", "24h", DURATION, "how often")
-    enable_v3: bool = later("EnableV3", False, BOOLEAN, "accept v3 signatures")
-    jwt_secret: str = later("JWTSecret", "", TEXT, "key of Prosody's mod_http_file_share tokens", secret=True)
-    delete_secret: str = later("DeleteSecret", "", TEXT, "Metronome's delete secret", secret=True)
-    require_signed_downloads: bool = later("RequireSignedDownloads", False, BOOLEAN, "GET needs a v3 signature")
+    reask_secret_enabled: bool = row("ReaskSecretEnabled", False, BOOLEAN, "read the secret again from time to time")
+    reask_secret_interval: int = row("ReaskSecretInterval", "24h", TIMEOUT, "how often")
+    enable_v3: bool = row("EnableV3", False, BOOLEAN, "accept v3 signatures")
+    jwt_secret: str = row("JWTSecret", "", TEXT, "key of Prosody's mod_http_file_share tokens", secret=True)
+    delete_secret: str = row("DeleteSecret", "", TEXT, "Metronome's delete secret", secret=True)
+    require_signed_downloads: bool = row("RequireSignedDownloads", False, BOOLEAN, "GET needs a v3 signature")
 
     # Storage
     store_dir: str = row("StoreDir", "./data/store", DIRECTORY, "where files live")
@@ -229,6 +229,41 @@ PUBLISHED_SECRETS = frozenset(
 LEAST_SECRET_BYTES = 16
 
 
+def weakness(name: str, secret: str, *, allow_weak: bool) -> str:
+    """What is wrong with a secret that anybody could guess, one sentence; empty where nothing is.
+
+    Args:
+        name: of the key that it comes from.
+        allow_weak: AllowWeakSecret.
+    """
+    if allow_weak or (secret not in PUBLISHED_SECRETS and len(secret.encode()) >= LEAST_SECRET_BYTES):
+        return ""
+    return (
+        f"{name} is a published example or shorter than {LEAST_SECRET_BYTES} bytes: anybody could sign uploads. "
+        "Make one with `hmacfs secret --new` and put it here and in the XMPP server's configuration "
+        "(AllowWeakSecret = true accepts it, for tests)."
+    )
+
+
+def _secret_problems(settings: Settings) -> list[str]:
+    given = [("Secret", settings.secret), ("JWTSecret", settings.jwt_secret)]
+    given += [("PreviousSecrets", each) for each in settings.previous_secrets]
+    found = [weakness(name, each, allow_weak=settings.allow_weak_secret) for name, each in given if each]
+    problems = [problem for problem in dict.fromkeys(found) if problem]
+    if "" in settings.previous_secrets:
+        problems.append("PreviousSecrets holds an empty text: remove it.")
+    sources = {
+        "Secret": settings.secret,
+        "SecretFile": settings.secret_file,
+        "SecretCommand": settings.secret_command,
+    }
+    if len(named := [name for name, value in sources.items() if value]) > 1:
+        problems.append(f"{' and '.join(named)} are set together: keep one of them.")
+    if settings.secret_command and not settings.secret_command[0]:
+        problems.append("SecretCommand begins with an empty text: the first one names the program.")
+    return problems
+
+
 def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]:
     """Problems between keys, one sentence each saying what to do; empty when there are none.
 
@@ -241,15 +276,7 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
             f'UnixSocket = true needs a path in ListenPort, but ListenPort is "{settings.listen_port}". '
             'Write ListenPort = "/run/hmacfs/hmacfs.sock", or UnixSocket = false.'
         )
-    weak = settings.secret in PUBLISHED_SECRETS or 0 < len(settings.secret.encode()) < LEAST_SECRET_BYTES
-    if weak and not settings.allow_weak_secret:
-        problems.append(
-            f"Secret is a published example or shorter than {LEAST_SECRET_BYTES} bytes: anybody could sign uploads. "
-            "Make one with `hmacfs secret --new` and put it here and in the XMPP server's configuration "
-            "(AllowWeakSecret = true accepts it, for tests)."
-        )
-    if settings.secret and settings.secret_file:
-        problems.append("Secret and SecretFile are both set: keep one of them.")
+    problems += _secret_problems(settings)
     if settings.require_signed_downloads and not settings.enable_v3:
         problems.append("RequireSignedDownloads needs EnableV3 = true: no other signature is for downloads.")
     if "BufferSize" in given and settings.buffer_size > settings.chunk_size:

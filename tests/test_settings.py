@@ -383,3 +383,35 @@ def test_a_database_is_needed_only_where_it_is_enabled() -> None:
 def test_a_redis_address_is_read_before_anybody_connects(value: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - a kind tells no more
         KEYS["RedisAddr"].kind.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"secret": "sixteen-bytes-ok", "secret_command": ("echo",)}, ("Secret", "SecretCommand")),
+        ({"secret_file": "/a", "secret_command": ("echo",)}, ("SecretFile", "SecretCommand")),
+        (
+            {"secret": "sixteen-bytes-ok", "secret_file": "/a", "secret_command": ("echo",)},
+            ("Secret", "SecretFile", "SecretCommand"),
+        ),
+    ],
+)
+def test_the_secret_has_one_source(given: dict[str, Any], named: tuple[str, ...]) -> None:
+    problem = one_problem(**given)
+
+    assert all(name in problem for name in named)
+    assert "keep one" in problem
+
+
+@pytest.mark.parametrize("given", [{"jwt_secret": "hush"}, {"previous_secrets": ("hush", "hush-too")}])
+def test_a_weak_secret_of_another_key_is_refused_without_being_shown(given: dict[str, Any]) -> None:
+    problem = one_problem(**given)
+
+    assert "hush" not in problem
+    assert "AllowWeakSecret" in problem
+    assert settings.contradictions(Settings(allow_weak_secret=True, **given)) == []
+
+
+@pytest.mark.parametrize("given", [{"previous_secrets": ("",)}, {"secret_command": ("",)}])
+def test_an_empty_text_stands_for_nothing(given: dict[str, Any]) -> None:
+    assert "empty text" in one_problem(allow_weak_secret=True, **given)

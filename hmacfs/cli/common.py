@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from hmacfs import configfile
+from hmacfs import configfile, secretring
 from hmacfs.configfile import Loaded
 from hmacfs.core import contenttype
 from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
-from hmacfs.storage import secretfile
 
 if TYPE_CHECKING:
     from hmacfs.state.failover import SharedState
@@ -89,8 +88,8 @@ def _refuse_root(settings: Settings) -> None:
 
 
 def secret_of(settings: Settings) -> str:
-    """The secret that the server verifies with; made in StateDir if there is none yet."""
-    return settings.secret or secretfile.load_or_make(settings.state_dir)
+    """The secret that the server verifies with; made in StateDir if there is none yet. Raises ConfigError."""
+    return secretring.read(settings).secret
 
 
 def size_of(file: str) -> int:

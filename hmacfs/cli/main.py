@@ -5,6 +5,7 @@ import click
 from hmacfs import __version__
 from hmacfs.cli.check import check
 from hmacfs.cli.config import config
+from hmacfs.cli.delete import delete
 from hmacfs.cli.reindex import reindex
 from hmacfs.cli.secret import secret
 from hmacfs.cli.serve import serve
@@ -19,7 +20,7 @@ def main() -> None:
     """A file server for the upload links that XMPP servers sign."""
 
 
-for command in (serve, check, config, secret, sign, put, get, uploads, reindex):
+for command in (serve, check, config, secret, sign, put, get, delete, uploads, reindex):
     main.add_command(command)
 
 

@@ -104,8 +104,9 @@ class Reindexing:
         if row is None:
             self._rows.append(found)
         elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest or row.digest):
-            # Who sent it and how long it may stay is known to the row alone.
-            self._rows.append(replace(found, uploader=row.uploader, expires_at=row.expires_at))
+            # Who sent it and how long it may stay: files of earlier versions do not know, their rows may.
+            uploader, expires_at = found.uploader or row.uploader, found.expires_at or row.expires_at
+            self._rows.append(replace(found, uploader=uploader, expires_at=expires_at))
 
     def _found(self, slot: SlotPath) -> FileRow | None:
         """The row that a file on the disk should have; None where there is none."""
@@ -116,7 +117,15 @@ class Reindexing:
         entity, metadata = stored.entity, stored.metadata
         stored.close()
         content_type = metadata.content_type or contenttype.by_extension(slot.name)
-        return FileRow(slot.raw.decode(), entity.size, content_type, metadata.sha256, "", entity.modified, 0)
+        return FileRow(
+            slot.raw.decode(),
+            entity.size,
+            content_type,
+            metadata.sha256,
+            metadata.uploader,
+            entity.modified,
+            metadata.expires_at,
+        )
 
     def _found_at(self, path: str) -> FileRow | None:
         try:

@@ -80,6 +80,7 @@ class Sender:
     Args:
         connect: a new connection each time.
         target: request target of the signed PUT: it holds a MAC and is never shown.
+        link: request target that fetches what was put.
         file: open for reading.
         size: bytes that were signed.
         content_type: the TYPE that was signed.
@@ -92,6 +93,7 @@ class Sender:
         self,
         connect: Callable[[], http.client.HTTPConnection],
         target: str,
+        link: str,
         file: IO[bytes],
         size: int,
         content_type: str,
@@ -101,6 +103,7 @@ class Sender:
     ) -> None:
         self._connect = connect
         self._target = target
+        self._link = link
         self._file = file
         self._size = size
         self._headers = {
@@ -180,7 +183,7 @@ class Sender:
 
         The path was made up for this file and nobody else can sign it, so it is ours.
         """
-        _, response = self._request("HEAD", self._target.partition("?")[0], {}, None)
+        _, response = self._request("HEAD", self._link, {}, None)
         return response.status == http.client.OK and response.getheader("Content-Length") == str(self._size)
 
     def _exchange(self, headers: Headers, body: Part | None) -> _Answer:

@@ -1,6 +1,5 @@
 """hmacfs sign: ready curl lines for a slot, for scripts and for finding out why a signature fails."""
 
-import os
 import shlex
 
 import click
@@ -12,18 +11,19 @@ from hmacfs.cli.common import (
     content_type_of,
     fail,
     public_url,
-    secret_of,
     settings_of,
     size_of,
 )
-from hmacfs.core import links, paths, signature
-from hmacfs.core.signature import Protocol
-from hmacfs.errors import BadPath
+from hmacfs.cli.signing import delete_target, expires_option, path_of, put_slot
+from hmacfs.core import signature
+from hmacfs.core.signature import PLAIN, Protocol
+
+_PROTOCOLS = [each.value for each in (Protocol.V3, *PLAIN)]
 
 
 @click.command()
 @config_option
-@click.option("--protocol", type=click.Choice([p.value for p in Protocol]), default="v2", show_default=True)
+@click.option("--protocol", type=click.Choice(_PROTOCOLS), help="v2, or v3 with --expires, where this is absent.")
 @click.option(
     "--file", "file_name", type=click.Path(exists=True, dir_okay=False), help="File to be sent; tells the size."
 )
@@ -31,42 +31,37 @@ from hmacfs.errors import BadPath
 @click.option(
     "--type", "content_type", default=signature.DEFAULT_TYPE, show_default=True, help="Content-Type to be sent."
 )
+@expires_option("How long v3 signatures hold, an hour where this is absent.")
 @click.argument("path")
 @config_errors_told
 def sign(
-    config_path: str | None, protocol: str, file_name: str | None, size: int | None, content_type: str, path: str
+    config_path: str | None,
+    protocol: str | None,
+    file_name: str | None,
+    size: int | None,
+    content_type: str,
+    expires: int | None,
+    path: str,
 ) -> None:
-    """Print curl lines that put a file at PATH and fetch it again.
+    """Print curl lines that put a file at PATH and fetch it again; and one that deletes it, where the server does that.
 
     PATH is what follows the URL prefix, not percent-encoded: "folder/My picture.jpg".
     """
     if (file_name is None) == (size is None):
         fail("Give either --file or --size.", status=USAGE_ERROR)
     settings = settings_of(config_path)
-    try:
-        slot_path = paths.parse(os.fsencode(path))
-    except BadPath as error:
-        fail(f"{path!r} cannot be a path: {error.detail}.", status=USAGE_ERROR)
+    slot_path = path_of(settings, path)
     total = size if size is not None else size_of(str(file_name))
     content_type = content_type_of(content_type)
-    chosen = Protocol(protocol)
-    slot = links.slot(secret_of(settings).encode(), slot_path, total, content_type, chosen, settings.upload_sub_dir)
+    chosen = Protocol(protocol or ("v2" if expires is None else "v3"))
+    if expires is not None and chosen is not Protocol.V3:
+        fail("Only v3 signatures expire: leave out --expires or --protocol.", status=USAGE_ERROR)
+    slot = put_slot(settings, slot_path, total, content_type, chosen, expires)
     socket = ("--unix-socket", settings.listen_port.path) if settings.listen_port.path and not settings.base_url else ()
     base = public_url(settings)
-    header = f"Content-Type: {content_type}"
-    click.echo(
-        shlex.join(
-            (
-                "curl",
-                "--fail-with-body",
-                "--globoff",
-                *socket,
-                "-T",
-                file_name or "FILE",
-                "-H",
-                header,
-                base + slot.put_target,
-            )
-        )
-    )
-    click.echo(shlex.join(("curl", "--fail", "--globoff", *socket, "-o", slot_path.name, base + slot.get_target)))
+    curl = ("curl", "--fail", "--globoff", *socket)
+    upload = ("-T", file_name or "FILE", "-H", f"Content-Type: {content_type}", base + slot.put_target)
+    click.echo(shlex.join(("curl", "--fail-with-body", "--globoff", *socket, *upload)))
+    click.echo(shlex.join((*curl, "-o", slot_path.name, base + slot.get_target)))
+    if (deletion := delete_target(settings, slot_path, expires)) is not None:
+        click.echo(shlex.join((*curl, "-X", "DELETE", base + deletion)))

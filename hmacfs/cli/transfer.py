@@ -20,13 +20,13 @@ from hmacfs.cli.common import (
     content_type_of,
     fail,
     public_url,
-    secret_of,
     settings_of,
     size_of,
 )
 from hmacfs.cli.connecting import connection
 from hmacfs.cli.sending import Sender
-from hmacfs.core import contenttype, links, paths
+from hmacfs.cli.signing import expires_option, path_of, put_slot, read_target
+from hmacfs.core import contenttype, paths
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Protocol
 from hmacfs.errors import BadPath
@@ -67,10 +67,11 @@ class _Progress:
 @config_option
 @click.option("--name", help="Name for the link, instead of the file's own.")
 @click.option("--type", "content_type", help="Content type, instead of the one that the name suggests.")
+@expires_option("Sign with v3, for so long.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @config_errors_told
-def put(config_path: str | None, name: str | None, content_type: str | None, file: str) -> None:
-    """Upload FILE and print its link.
+def put(config_path: str | None, name: str | None, content_type: str | None, expires: int | None, file: str) -> None:
+    """Upload FILE and print its link, which is signed (for --expires, else an hour) with RequireSignedDownloads.
 
     When the connection breaks or the server is busy it is tried again (MaxRetries, RetryDelay), from where the server
     stopped where the server can do that.
@@ -83,14 +84,15 @@ def put(config_path: str | None, name: str | None, content_type: str | None, fil
         path = paths.parse(b"%s/%s" % (str(uuid.uuid4()).encode(), os.fsencode(name)))
     except BadPath as error:
         fail(f"{name!r} cannot be a name: {error.detail}. Choose another with --name.", status=USAGE_ERROR)
-    key = secret_of(settings).encode()
-    slot = links.slot(key, path, size, content_type, Protocol.V2, settings.upload_sub_dir)
+    protocol = Protocol.V2 if expires is None else Protocol.V3
+    slot = put_slot(settings, path, size, content_type, protocol, expires)
     base = urlsplit(public_url(settings))
     progress = _Progress(size)
     with open(file, "rb") as body, contextlib.closing(progress):
         Sender(
             lambda: connection(settings, base.scheme, base.netloc),
             base.path + slot.put_target,
+            base.path + slot.get_target,
             body,
             size,
             content_type,
@@ -102,10 +104,16 @@ def put(config_path: str | None, name: str | None, content_type: str | None, fil
 
 
 @click.command()
+@config_option
 @click.option("--output", "-o", "output", metavar="FILE", help="Where to write; - is standard output.")
+@expires_option("Sign the download with v3, for so long, with the secret of the configuration.")
 @click.argument("url")
-def get(output: str | None, url: str) -> None:
-    """Download URL into a file named after its last part. An existing file is never replaced."""
+@config_errors_told
+def get(config_path: str | None, output: str | None, expires: int | None, url: str) -> None:
+    """Download URL into a file named after its last part. An existing file is never replaced.
+
+    The configuration is read with --expires only.
+    """
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.netloc.isascii()
@@ -116,6 +124,11 @@ def get(output: str | None, url: str) -> None:
         fail(f"{url!r} is not an http or https URL.", status=USAGE_ERROR)
     # As browsers show a URL it may hold letters and spaces that have to be encoded; what is encoded already stays.
     target = quote(parts.path + (f"?{parts.query}" if parts.query else ""), safe="/%:@!$&'()*+,;=?~-._")
+    if expires is not None:
+        settings = settings_of(config_path)
+        base_path = urlsplit(settings.base_url).path.rstrip("/")
+        before = base_path if parts.path.startswith(f"{base_path}/") else ""
+        target = before + read_target(settings, path_of(settings, url, before), expires)
     answer = _answer(opened, target or "/")
     name = output or os.path.basename(unquote(parts.path)) or "download"
     if name == "-":

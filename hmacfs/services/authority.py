@@ -1,11 +1,14 @@
-"""Does the signature prove what an upload says of itself?"""
+"""Does the signature prove what a request says of itself?"""
 
-from dataclasses import dataclass
+import time
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from hmacfs.core import contenttype, signature
+from hmacfs.core import bearer, contenttype, signature
 from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
-from hmacfs.core.signature import Claim
+from hmacfs.core.signature import PLAIN, Claim, Protocol, Verdict
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
 
@@ -17,12 +20,14 @@ class UploadRequest:
     Attributes:
         total: declared bytes of the whole file.
         client: address for limits, empty when unknown.
-        content_type: the declared TYPE, already defaulted.
+        content_type: the declared TYPE, already defaulted; once proven, the one that the signature covers.
         sent_type: whether the request had a Content-Type at all.
         must_match: an If-Match header is present, so an existing file is expected.
         awaits_continue: the client sends its body only after 100 Continue, so every refusal should come before it.
         token: X-Session-Token, empty without one. Never in a repr.
         wanted: checksums that the request carries.
+        uploader: who sends it, once that is proven; empty where the signature does not tell.
+        expires_at: Unix seconds at which the file expires, once that is proven; 0 for never by claim.
     """
 
     path: SlotPath
@@ -35,9 +40,29 @@ class UploadRequest:
     awaits_continue: bool = False
     token: str = ""
     wanted: Wanted = NOTHING
+    uploader: str = ""
+    expires_at: int = 0
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"
+
+
+class Signed(typing.Protocol):
+    """Any request that may be signed, for a file that is there."""
+
+    @property
+    def path(self) -> SlotPath: ...
+    @property
+    def claim(self) -> Claim | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRequest:
+    """A DELETE. Attributes: client: address, empty when unknown."""
+
+    path: SlotPath
+    client: str
+    claim: Claim | None
 
 
 class Authority:
@@ -47,35 +72,107 @@ class Authority:
         max_size: bytes, 0 for no limit (UploadMaxSize).
         type_from_extension: ContentTypeFromExtension.
         prefix: the URL prefix, for hints.
+        v3: EnableV3.
+        clock: Unix seconds.
     """
 
     def __init__(
-        self, keyring: Keyring, *, max_size: int = 0, type_from_extension: bool = False, prefix: str = ""
+        self,
+        keyring: Keyring,
+        *,
+        max_size: int = 0,
+        type_from_extension: bool = False,
+        prefix: str = "",
+        v3: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._keyring = keyring
         self.max_size = max_size
         self._type_from_extension = type_from_extension
         self._prefix = prefix
+        self._clock = clock
+        self._timed = (Protocol.V3,) if v3 else ()
 
-    def content_type(self, request: UploadRequest) -> str:
-        """The content type that the signature proves.
+    @property
+    def accepts(self) -> tuple[Protocol, ...]:
+        """What may carry the signature of an upload, best first."""
+        return ((Protocol.BEARER,) if self._keyring.jwt_keys else ()) + self._timed + PLAIN
+
+    @property
+    def accepts_reading(self) -> tuple[Protocol, ...]:
+        """What may carry the signature of a download."""
+        return self._timed
+
+    @property
+    def accepts_deleting(self) -> tuple[Protocol, ...]:
+        """What may carry the signature of a deletion, best first; nothing where there are none."""
+        return self._timed + ((Protocol.TOKEN,) if self._keyring.delete_secrets else ())
+
+    def proven(
+        self, request: UploadRequest, was_admitted: Callable[[UploadRequest], bool] | None = None
+    ) -> UploadRequest:
+        """The request with what the signature proves of it: content type, uploader, expiry of the file.
+
+        Args:
+            was_admitted: whether an upload that this signature began in time goes on with the request; asked where the
+                signature is right and too late (protocol, section 2).
 
         Raises:
             BadSignature: with hints for the operator.
             TooLarge: the total is over the limit, which is told to the signed only.
         """
-        path, keys = request.path, self._keyring.keys
+        verdict = self._judged(request)
+        if verdict.ok or verdict.reason == "expired":
+            is_plain = verdict.content_type == request.content_type and not verdict.uploader
+            if not is_plain or verdict.file_expires_at:
+                request = replace(
+                    request,
+                    content_type=verdict.content_type,
+                    uploader=verdict.uploader,
+                    expires_at=verdict.file_expires_at,
+                )
+        is_late = verdict.reason == "expired" and was_admitted is not None and was_admitted(request)
+        if not verdict.ok and not is_late:
+            raise self._refusal(request, verdict)
+        if self.max_size and request.total > self.max_size:
+            raise TooLarge
+        return request
+
+    def check_download(self, request: Signed) -> int:
+        """How many more seconds the signature of a download holds. HEAD is signed as GET.
+
+        Raises:
+            BadSignature.
+        """
+        now = self._clock()
+        verdict = signature.verify_access(request.claim, self._keyring.keys, "GET", request.path.raw, now)
+        if not verdict.ok or request.claim is None:
+            raise _access_refusal(request, verdict)
+        return int(int(request.claim.expires) - now)
+
+    def check_deletion(self, request: Signed) -> None:
+        """Raises BadSignature."""
+        claim, path, ring = request.claim, request.path.raw, self._keyring
+        if claim is not None and claim.protocol is Protocol.TOKEN:
+            verdict = signature.verify_delete(claim, ring.keys, path, ring.delete_secrets)
+        else:
+            verdict = signature.verify_access(claim, ring.keys, "DELETE", path, self._clock())
+        if not verdict.ok:
+            raise _access_refusal(request, verdict)
+
+    def _judged(self, request: UploadRequest) -> Verdict:
+        path, claim = request.path, request.claim
         types = [request.content_type]
         if self._type_from_extension:
             types += contenttype.candidates(path.name)
-        verdict = signature.verify(request.claim, keys, path.raw, request.total, types)
-        if not verdict.ok:
-            raise self._refusal(request, verdict.reason)
-        if self.max_size and request.total > self.max_size:
-            raise TooLarge
-        return verdict.content_type
+        if claim is None or claim.protocol in PLAIN:
+            return signature.verify(claim, self._keyring.keys, path.raw, request.total, types)
+        if claim.protocol is Protocol.V3:
+            return signature.verify(claim, self._keyring.keys, path.raw, request.total, types, self._clock())
+        keys, now = self._keyring.jwt_keys, self._clock()
+        return bearer.verify(claim.mac, keys, path, request.total, types, now, sent_type=request.sent_type)
 
-    def _refusal(self, request: UploadRequest, reason: str) -> BadSignature:
+    def _refusal(self, request: UploadRequest, verdict: Verdict) -> BadSignature:
         hints = signature.hints(
             request.claim,
             self._keyring.keys,
@@ -86,5 +183,11 @@ class Authority:
             request.sent_type,
             self._prefix,
         )
+        if verdict.hint:
+            hints.append(verdict.hint)
         protocol = request.claim.protocol.value if request.claim else "none"
-        return BadSignature(protocol, reason, hints, size=request.total, content_type=request.content_type)
+        return BadSignature(protocol, verdict.reason, hints, size=request.total, content_type=request.content_type)
+
+
+def _access_refusal(request: Signed, verdict: Verdict) -> BadSignature:
+    return BadSignature(request.claim.protocol.value if request.claim else "none", verdict.reason)

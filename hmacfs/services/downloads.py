@@ -1,16 +1,18 @@
 """Serving a file: find it, judge the conditions, plan the range. Sending is the web layer's part."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hmacfs.core import contenttype, preconditions, ranges
+from hmacfs.core import caching, contenttype, preconditions, ranges
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
-from hmacfs.errors import PreconditionFailed
+from hmacfs.core.signature import Claim
+from hmacfs.errors import Gone, PreconditionFailed
 from hmacfs.services.admission import Admission
+from hmacfs.services.authority import Authority
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
-
-CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class DownloadRequest:
     Attributes:
         range: the Range header, empty where absent.
         offload_from: bytes from which on the proxy in front sends a file itself; None where there is no such proxy.
+        claim: its signature, where one of its kind counts.
     """
 
     path: SlotPath
@@ -27,6 +30,7 @@ class DownloadRequest:
     range: str = ""
     head: bool = False
     offload_from: int | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +76,53 @@ class Transfer:
             self.stored.close()
 
 
-class Downloads:
-    """The use case of GET and HEAD."""
+@dataclass(frozen=True, slots=True)
+class DownloadRules:
+    """Attributes:
+    signed: RequireSignedDownloads.
+    may_change: whether a path may get another content, or none, so that a copy must be asked about.
+    """
 
-    def __init__(self, storage: Storage, admission: Admission, retries: Retries) -> None:
+    signed: bool = False
+    may_change: Callable[[], bool] = lambda: False
+
+
+class Downloads:
+    """The use case of GET and HEAD.
+
+    Args:
+        authority: judges signatures; needed where the rules want them.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        admission: Admission,
+        retries: Retries,
+        authority: Authority | None = None,
+        rules: DownloadRules | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._storage = storage
         self._admission = admission
         self._retries = retries
+        self._authority = authority
+        self._rules = rules or DownloadRules()
+        self._clock = clock
 
     def open(self, request: DownloadRequest) -> Download:
         """Find the file and decide what to send of it.
 
         Raises:
-            NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
+            BadSignature, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
         """
+        signed: int | None = None
+        if self._rules.signed and self._authority is not None:
+            signed = self._authority.check_download(request)
         stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
         try:
-            download = _plan(request, stored)
+            download = _plan(request, stored, self._cache_control(stored, signed))
             has_body = download.length and not request.head and not download.offloaded
             if has_body and stored.content is not None:
                 end = download.first + download.length
@@ -102,8 +136,18 @@ class Downloads:
         stored.close()
         return download
 
+    def _cache_control(self, stored: Stored, signed: int | None) -> str:
+        """How long others may keep it. Raises Gone for a file whose time is over and that nobody has removed yet."""
+        may_change, expires_at = self._rules.may_change(), stored.metadata.expires_at
+        if not expires_at:
+            return caching.cache_control(may_change=may_change, signed=signed)
+        life = expires_at - self._clock()
+        if life <= 0:
+            raise Gone
+        return caching.cache_control(may_change=may_change, life=life, signed=signed)
 
-def _plan(request: DownloadRequest, stored: Stored) -> Download:
+
+def _plan(request: DownloadRequest, stored: Stored, cache_control: str) -> Download:
     entity = stored.entity
     status, first, length = 200, 0, entity.size
     offloaded = request.offload_from is not None and entity.size >= request.offload_from and not request.head
@@ -123,7 +167,7 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         entity=entity,
         content_type=content_type,
         disposition=contenttype.disposition(content_type, request.path.name),
-        cache_control=CACHE_FOREVER,
+        cache_control=cache_control,
         first=first,
         length=length,
         offloaded=offloaded,

@@ -46,7 +46,7 @@ class Observer:
         """What should have been removed was not; the next sweep tries again."""
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
-        """A signature did not hold; ``reason`` is "missing", "malformed" or "wrong"."""
+        """A signature did not hold; ``reason`` as in BadSignature."""
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Something unforeseen happened, or the storage failed."""

@@ -149,11 +149,11 @@ class Resumable:
         Raises:
             BadSignature, TooLarge, FileExists, PathConflict, WrongSlot.
         """
-        content_type = self._authority.content_type(request)
+        request = self._proven(request)
         published = self._published(request, may_ask=True)
         if published is not None:
             return published
-        with self._session(request, content_type) as partial:
+        with self._session(request) as partial:
             if partial is None:
                 return self._progress_of(request, request.token or secrets.token_urlsafe(24))
             snapshot = partial.settle()
@@ -172,11 +172,11 @@ class Resumable:
         Raises:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
         """
-        content_type = self._authority.content_type(request)
+        request = self._proven(request)
         if (published := self._published(request, may_ask=False)) is not None:
             return self._replayed(request, piece, body, published)
         try:
-            with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
+            with self._session_for(request, piece) as partial, _settled_refusals(partial):
                 if found is not None:
                     found(partial.header.secret)
                 return self._put_piece(partial, request, piece, body)
@@ -192,12 +192,12 @@ class Resumable:
         Raises:
             RequestError: the refusal.
         """
-        content_type = self._authority.content_type(request)
+        request = self._proven(request)
         self._check_vacant(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
-        with self._session(request, content_type) as known:
+        with self._session(request) as known:
             is_draft = known is not None
-        header = self._header(request, content_type, "session", request.token)
+        header = self._header(request, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
             self._staged(header, is_draft=is_draft) as partial,
@@ -213,7 +213,7 @@ class Resumable:
 
     def check(self, request: UploadRequest) -> None:
         """Only what is judged first. Raises BadSignature, TooLarge."""
-        self._authority.content_type(request)
+        self._authority.proven(request)
 
     def create(self, request: UploadRequest, face: str, note: str) -> str:
         """A new upload of the slot, without a byte; its id.
@@ -221,11 +221,11 @@ class Resumable:
         Raises:
             BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
         """
-        content_type = self._authority.content_type(request)
+        request = self._authority.proven(request)
         self._check_vacant(request)
         with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
-            header = self._header(request, content_type, face, upload_id, note)
+            header = self._header(request, face, upload_id, note)
             with self._created(header, drop_idle=True, is_draft=False) as partial:
                 self._tell(partial, partial.look())
         return upload_id
@@ -303,6 +303,30 @@ class Resumable:
             self._intake.collect(body, (piece.end or 0) - piece.first, drop)
         return published
 
+    def _proven(self, request: UploadRequest) -> UploadRequest:
+        return self._authority.proven(request, self._was_admitted if request.token else None)
+
+    def _was_admitted(self, request: UploadRequest) -> bool:
+        """Whether the request goes on with an upload that the same signature began in time, or asks for its file."""
+        partial = self._partials.find(request.path, "session", request.token)
+        if partial is None:
+            return self._was_published(request)
+        header = partial.header
+        partial.close()
+        is_same = request.claim is not None and signature.is_same_digest(header.proof, request.claim.proof)
+        return is_same and not _differs(header, request)
+
+    def _was_published(self, request: UploadRequest) -> bool:
+        """Whether the token's upload was published less than SessionTTL ago."""
+        try:
+            stored = self._storage.open(request.path, with_content=False)
+        except NotFound:
+            return False
+        entity, metadata = stored.entity, stored.metadata
+        stored.close()
+        is_young = self._clocks.wall() < entity.modified + self.rules.ttl
+        return is_young and signature.is_digest_of(metadata.token_digest, request.token)
+
     def _check_vacant(self, request: UploadRequest) -> None:
         self._storage.check_vacant(request.path)
         if request.must_match:
@@ -328,7 +352,7 @@ class Resumable:
         return replace(done, offset=entity.size, is_complete=True, entity=entity)
 
     @contextmanager
-    def _session(self, request: UploadRequest, content_type: str) -> Iterator[PartialUpload | None]:
+    def _session(self, request: UploadRequest) -> Iterator[PartialUpload | None]:
         """What the token stands for in this slot; without a token the session that has got furthest.
 
         Raises:
@@ -337,14 +361,14 @@ class Resumable:
         partial = (
             self._partials.find(request.path, "session", request.token)
             if request.token
-            else self._partials.furthest(request.path, request.total, content_type)
+            else self._partials.furthest(request.path, request.total, request.content_type)
         )
         try:
             if partial is None and request.token and self._partials.knows_token(request.token):
                 partial = self._partials.find(request.path, "session", request.token)  # it may have begun just now
                 if partial is None:
                     raise WrongSlot
-            if partial is not None and _differs(partial.header, request, content_type):
+            if partial is not None and _differs(partial.header, request):
                 raise WrongSlot
             yield partial
         finally:
@@ -352,14 +376,14 @@ class Resumable:
                 partial.close()
 
     @contextmanager
-    def _session_for(self, request: UploadRequest, piece: Piece, content_type: str) -> Iterator[PartialUpload]:
+    def _session_for(self, request: UploadRequest, piece: Piece) -> Iterator[PartialUpload]:
         """The session that a piece belongs to. A first piece begins one where there is none.
 
         Raises:
             UnknownUpload: a later piece of nothing.
         """
         if request.token or piece.first:
-            with self._session(request, content_type) as partial:
+            with self._session(request) as partial:
                 if partial is not None:
                     yield partial
                     return
@@ -367,12 +391,12 @@ class Resumable:
             raise UnknownUpload
         with self._admission.upload(request.client, request.total):
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
-        header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
+        header = self._header(request, "session", request.token or secrets.token_urlsafe(24))
         try:
             with self._created(header, drop_idle=False, is_draft=False) as partial:
                 yield partial
         except UploadExists:  # another first piece was faster: continue its upload
-            with self._session(request, content_type) as partial:
+            with self._session(request) as partial:
                 if partial is None:
                     raise
                 yield partial
@@ -407,12 +431,22 @@ class Resumable:
         finally:
             partial.close()
 
-    def _header(
-        self, request: UploadRequest, content_type: str, face: str, secret: str, note: str = ""
-    ) -> UploadHeader:
+    def _header(self, request: UploadRequest, face: str, secret: str, note: str = "") -> UploadHeader:
         wanted = tuple(f"{each.algorithm}:{each.digest.hex()}" for each in request.wanted.whole)
         now = self._clocks.wall()
-        return UploadHeader(request.path, request.total, content_type, face, secret, now, note, wanted)
+        return UploadHeader(
+            request.path,
+            request.total,
+            request.content_type,
+            face,
+            secret,
+            now,
+            note,
+            wanted,
+            request.uploader,
+            request.expires_at,
+            request.claim.proof if request.claim else "",
+        )
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()
@@ -489,7 +523,7 @@ class Resumable:
         self._hold_alone(partial)
         digest = self._verified(partial, wanted)
         token_digest = header.key if header.face == "session" else ""
-        metadata = Metadata(header.content_type, digest, token_digest)
+        metadata = Metadata(header.content_type, digest, token_digest, header.uploader, header.expires_at)
         entity = partial.publish(metadata)
         self._tell_end(partial)
         self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
@@ -606,5 +640,5 @@ def _expected(word: str) -> Expected:
     return Expected(algorithm, bytes.fromhex(digest))
 
 
-def _differs(header: UploadHeader, request: UploadRequest, content_type: str) -> bool:
-    return (header.total, header.content_type) != (request.total, content_type)
+def _differs(header: UploadHeader, request: UploadRequest) -> bool:
+    return (header.total, header.content_type) != (request.total, request.content_type)

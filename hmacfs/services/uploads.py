@@ -63,7 +63,7 @@ class Uploads:
             RequestError: the refusal; nothing is left on disk then.
         """
         started = self._clocks.now()
-        content_type = self._authority.content_type(request)
+        request = self._authority.proven(request)
         is_small = request.total <= SMALL and not request.must_match and not request.awaits_continue
         if not is_small:
             self._check_vacant(request)
@@ -71,7 +71,7 @@ class Uploads:
         try:
             with self._admission.upload(request.client, request.total) as progress:
                 receive = self._receive_small if is_small else self._receive_large
-                entity, metadata = receive(request, body, content_type, hasher, progress)
+                entity, metadata = receive(request, body, hasher, progress)
         except RequestError as error:
             if is_small and error.status in (400, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
@@ -82,7 +82,13 @@ class Uploads:
     def tell(self, path: SlotPath, total: int, metadata: Metadata, seconds: float) -> None:
         """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer."""
         row = FileRow(
-            path.raw.decode(), total, metadata.content_type or "", metadata.sha256, "", int(self._clocks.wall()), 0
+            path.raw.decode(),
+            total,
+            metadata.content_type or "",
+            metadata.sha256,
+            metadata.uploader,
+            int(self._clocks.wall()),
+            metadata.expires_at,
         )
         self._recorder.file_stored(row)
         self._observer.upload_completed(str(path), total, seconds)
@@ -111,19 +117,19 @@ class Uploads:
             raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
 
     def _receive_small(
-        self, request: UploadRequest, body: Body, content_type: str, hasher: Hasher | None, progress: Admitted
+        self, request: UploadRequest, body: Body, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:
         content = bytearray()
         self._intake.collect(body, request.total, content.extend)
         if hasher is not None:
             hasher.update(content)
-        metadata = Metadata(content_type, verified(hasher, request))
+        metadata = metadata_of(request, verified(hasher, request))
         entity = self._storage.store(request.path, content, metadata)
         progress.wrote(request.total)
         return entity, metadata
 
     def _receive_large(
-        self, request: UploadRequest, body: Body, content_type: str, hasher: Hasher | None, progress: Admitted
+        self, request: UploadRequest, body: Body, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:
         watch = hasher.update if hasher is not None else None
         with self.counted(request.path):
@@ -135,7 +141,7 @@ class Uploads:
 
             try:
                 self._intake.collect(body, request.total, write)
-                metadata = Metadata(content_type, verified(hasher, request))
+                metadata = metadata_of(request, verified(hasher, request))
                 return staged.publish(metadata), metadata
             finally:
                 staged.discard()
@@ -147,6 +153,11 @@ def hasher_for(request: UploadRequest) -> Hasher | None:
     if wanted is checksum.NOTHING:
         return None
     return Hasher(checksum.algorithms((*wanted.whole, *wanted.piece)))
+
+
+def metadata_of(request: UploadRequest, sha256: str) -> Metadata:
+    """What travels with the file of a proven request that was all of it."""
+    return Metadata(request.content_type, sha256, uploader=request.uploader, expires_at=request.expires_at)
 
 
 def verified(hasher: Hasher | None, request: UploadRequest) -> str:

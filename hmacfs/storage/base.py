@@ -23,11 +23,15 @@ class Metadata:
         content_type: None for files that were there before us.
         sha256: of the content as 64 hex digits; empty where it was not computed.
         token_digest: SHA-256 of the session token that the file was uploaded with, as 64 hex digits; else empty.
+        uploader: who sent it, as far as the signature told; else empty.
+        expires_at: Unix seconds at which the file expires by a claim of its signature; 0 for never by claim.
     """
 
     content_type: str | None = None
     sha256: str = ""
     token_digest: str = ""
+    uploader: str = ""
+    expires_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,25 @@ class Staged(Protocol):
         """Forget everything that was not published and release what is held. Safe to call at any time, twice too."""
 
 
+class Graves(Protocol):
+    """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
+
+    def bury(self, path: SlotPath) -> None:
+        """From now on ``path`` is known to be gone. Repeating it is harmless."""
+
+    def buried(self, path: SlotPath) -> bool:
+        """Whether it is gone, and has been for less than 30 days."""
+
+
+class NoGraves:
+    """Remembers nothing."""
+
+    def bury(self, path: SlotPath) -> None: ...
+
+    def buried(self, path: SlotPath) -> bool:  # noqa: ARG002
+        return False
+
+
 class Storage(Protocol):
     def check_vacant(self, path: SlotPath) -> None:
         """Raises FileExists or PathConflict when ``path`` could not be published now."""
@@ -99,6 +122,11 @@ class Storage(Protocol):
 
     def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
         """Stage, write and publish a small file in one job. Raises what these raise."""
+
+    def delete(self, path: SlotPath) -> bool:
+        """Remove the file, what is kept of it, the slot's partials, and folders that are empty then; durable as
+        configured. Who reads it goes on. Returns whether there was one.
+        """
 
     def free_bytes(self) -> int:
         """Free space for us on the store's filesystem."""
@@ -125,6 +153,8 @@ class UploadHeader:
         started_at: Unix seconds.
         note: Upload-Metadata as the client wrote it (tus).
         wanted: checksums that the whole file must have, as ``algorithm:hex`` words.
+        uploader, expires_at: as in Metadata, for the file that will be published.
+        proof: ``Claim.proof`` of the signature that it was admitted with; empty where it is not known.
     """
 
     path: SlotPath
@@ -135,6 +165,9 @@ class UploadHeader:
     started_at: float
     note: str = ""
     wanted: tuple[str, ...] = ()
+    uploader: str = ""
+    expires_at: int = 0
+    proof: str = ""
 
     @property
     def key(self) -> str:

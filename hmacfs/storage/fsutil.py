@@ -157,6 +157,48 @@ def open_chain(root: int, segments: Sequence[bytes], mode: int, umask: int) -> l
     return chain
 
 
+def open_existing_chain(root: int, segments: Sequence[bytes]) -> list[int]:
+    """As ``open_chain``, of directories that are there. Raises OSError where one is not (``is_missing``)."""
+    chain = [root]
+    try:
+        for segment in segments:
+            chain.append(os.open(segment, DIRECTORY, dir_fd=chain[-1]))
+    except BaseException:
+        close_chain(chain)
+        raise
+    return chain
+
+
+def unlink_regular(parent: int, name: bytes) -> os.stat_result | None:
+    """Remove a name of a regular file; facts about the file, None where the name is not that of one."""
+    try:
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISREG(info.st_mode):
+            return None
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    return info
+
+
+def remove_empty_chain(chain: Sequence[int], segments: Sequence[bytes]) -> None:
+    """Remove the directories of an open chain that are empty, the deepest first; the root stays.
+
+    rmdir decides in one step whether a directory is empty. Who is about to put a file into one that goes finds its
+    descriptor dead, and makes it again.
+
+    Args:
+        segments: the names of ``chain[1:]``.
+    """
+    for depth in range(len(segments), 0, -1):
+        try:
+            os.rmdir(segments[depth - 1], dir_fd=chain[depth - 1])
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY):
+                return
+            raise
+
+
 def close_chain(chain: Sequence[int]) -> None:
     """Close what ``open_chain`` opened; the root stays open."""
     for fd in chain[1:]:
@@ -338,3 +380,22 @@ def create_once(path: str, content: bytes) -> bytes:
         os.close(parent)
     with open(path, "rb") as file:
         return file.read()
+
+
+def replace_private(path: str, content: bytes) -> os.stat_result:
+    """The private file at ``path`` has this content now, in one step and durable, mode 0600; facts about it."""
+    folder, name = os.path.split(path)
+    draft = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, memoryview(content), 0)
+        os.fsync(fd)
+        info = os.fstat(fd)
+        os.rename(draft, path)
+    except BaseException:
+        remove_file(draft)
+        raise
+    finally:
+        os.close(fd)
+    sync_directory(folder)
+    return info

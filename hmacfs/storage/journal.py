@@ -107,6 +107,9 @@ class Journal:
             "started": header.started_at,
             "note": header.note,
             "wanted": header.wanted,
+            "uploader": header.uploader,
+            "expires": header.expires_at,
+            "proof": header.proof,
             "data": data_name,
         }
         text = json.dumps(values, ensure_ascii=False).encode()
@@ -132,6 +135,10 @@ class Journal:
                 started_at=values["started"],
                 note=values["note"],
                 wanted=tuple(values["wanted"]),
+                # Journals of earlier versions lack these.
+                uploader=values.get("uploader", ""),
+                expires_at=values.get("expires", 0),
+                proof=values.get("proof", ""),
             )
             return header, str(values["data"])
         except (*_DAMAGES, BadPath) as error:

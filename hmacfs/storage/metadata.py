@@ -18,7 +18,13 @@ TYPE_ATTRIBUTE = "user.mime_type"
 """The name that freedesktop.org gives it (shared MIME-info, "user.mime_type")."""
 SHA256_ATTRIBUTE = "user.hmacfs.sha256"
 TOKEN_ATTRIBUTE = "user.hmacfs.token"  # noqa: S105 - the name of an attribute
+UPLOADER_ATTRIBUTE = "user.hmacfs.uploader"
+EXPIRES_ATTRIBUTE = "user.hmacfs.expires"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SECONDS = re.compile(r"[0-9]{1,12}")
+
+
+_FIELDS = ("content_type", "sha256", "token_digest", "uploader", "expires_at")
 
 
 class MetadataKeeper(Protocol):
@@ -39,9 +45,13 @@ class Attributes:
         for name, digest in ((SHA256_ATTRIBUTE, metadata.sha256), (TOKEN_ATTRIBUTE, metadata.token_digest)):
             if digest:
                 os.setxattr(fd, name, digest.encode("ascii"))
+        if metadata.uploader:
+            os.setxattr(fd, UPLOADER_ATTRIBUTE, metadata.uploader.encode())
+        if metadata.expires_at:
+            os.setxattr(fd, EXPIRES_ATTRIBUTE, b"%d" % metadata.expires_at)
 
     def read(self, fd: int, entity: Entity) -> Metadata:  # noqa: ARG002 - the file itself answers
-        names = (TYPE_ATTRIBUTE, SHA256_ATTRIBUTE, TOKEN_ATTRIBUTE)
+        names = (TYPE_ATTRIBUTE, SHA256_ATTRIBUTE, TOKEN_ATTRIBUTE, UPLOADER_ATTRIBUTE, EXPIRES_ATTRIBUTE)
         return _checked(*(_attribute(fd, name) for name in names))
 
     def forget(self, entity: Entity) -> None:
@@ -68,6 +78,8 @@ class Sidecars:
             "content_type": metadata.content_type,
             "sha256": metadata.sha256,
             "token_digest": metadata.token_digest,
+            "uploader": metadata.uploader,
+            "expires_at": str(metadata.expires_at or ""),
         }
         content = json.dumps(values).encode()
         sidecar = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -84,7 +96,7 @@ class Sidecars:
         try:
             with open(self._path(entity), encoding="utf-8") as file:
                 values = json.load(file)
-                return _checked(*(str(values.get(key) or "") for key in ("content_type", "sha256", "token_digest")))
+                return _checked(*(str(values.get(key) or "") for key in _FIELDS))
         except (FileNotFoundError, ValueError, AttributeError):
             return Metadata()
 
@@ -102,17 +114,19 @@ class Sidecars:
 
 def _attribute(fd: int, name: str) -> str:
     try:
-        return os.getxattr(fd, name).decode("latin-1")
+        return os.getxattr(fd, name).decode("utf-8", "replace")
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
             return ""
         raise
 
 
-def _checked(content_type: str, sha256: str, token_digest: str) -> Metadata:
+def _checked(content_type: str, sha256: str, token_digest: str, uploader: str, expires_at: str) -> Metadata:
     """Other programs write these too: only what is well-formed counts, and the type only if a header may hold it."""
-    digests = [digest if _DIGEST.fullmatch(digest) else "" for digest in (sha256, token_digest)]
+    content, token = (digest if _DIGEST.fullmatch(digest) else "" for digest in (sha256, token_digest))
+    seconds = int(expires_at) if _SECONDS.fullmatch(expires_at) else 0
     try:
-        return Metadata(contenttype.declared(content_type) if content_type else None, *digests)
+        typed = contenttype.declared(content_type) if content_type else None
     except BadHeader:
-        return Metadata(None, *digests)
+        typed = None
+    return Metadata(typed, content, token, uploader, seconds)

@@ -90,7 +90,8 @@ class DraftFace:
             raise BadHeader("Upload-Length is missing: the total is signed")
         if declared is not None and length is not None and (length > declared or (is_last and length != declared)):
             raise BadUploadLength
-        upload = requests.upload(environ, path, self._client, total=declared)  # else Content-Length declares it, or 411
+        # Without Upload-Length it is Content-Length that declares the total, or 411.
+        upload = requests.upload(environ, path, self._client, total=declared, accepts=self._resources.accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         interim = self._resources.interim and _takes_104(environ)
         if is_last and length is not None and not interim:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
-from hmacfs.core import paths, structured
+from hmacfs.core import paths, signature, structured
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import RequestError
+from hmacfs.services.authority import Authority
 from hmacfs.services.observer import Exchange
 from hmacfs.services.resumable import Progress, Resumable
 from hmacfs.services.uploads import Uploads
@@ -37,6 +38,12 @@ class Resources:
     prefix: str
     max_size: int
     interim: bool
+    authority: Authority
+
+    @property
+    def accepts(self) -> tuple[signature.Protocol, ...]:
+        """What may carry the signature of an upload, best first."""
+        return self.authority.accepts
 
     @property
     def limits(self) -> str:

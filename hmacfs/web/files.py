@@ -1,4 +1,4 @@
-"""The blueprint of the slots: PUT, GET, HEAD and OPTIONS on every path.
+"""The blueprint of the slots: PUT, GET, HEAD, DELETE and OPTIONS on every path.
 
 One rule takes every URL and every method, because the order of the checks is ours: a bad path comes before a method
 that is not allowed, and werkzeug's redirects and decoded paths never come in.
@@ -25,6 +25,8 @@ from hmacfs.errors import (
     RequestError,
     StorageFailed,
 )
+from hmacfs.services.authority import Authority
+from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import Downloads
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
@@ -71,6 +73,8 @@ class Site:
 
     uploads: Uploads
     downloads: Downloads
+    deletions: Deletions
+    authority: Authority
     prefix: str
     trust: ProxyTrust
     cors: Cors
@@ -86,7 +90,12 @@ class Files:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._methods = _PLAIN_METHODS if site.resources is None else f"{_PLAIN_METHODS}, POST"
+
+    @property
+    def _methods(self) -> str:
+        """Of a slot. Whether there is a DELETE may change with a secret that is read again."""
+        methods = _PLAIN_METHODS if self._site.resources is None else f"{_PLAIN_METHODS}, POST"
+        return f"{methods}, DELETE" if self._site.deletions.are_possible else methods
 
     def answer(self, environ: Environ) -> Reply:
         """The reply to one request; told to the observer when its last byte has gone."""
@@ -150,10 +159,12 @@ class Files:
         path = paths.parse(raw) if raw else None
         if method == "OPTIONS":
             return self._options(self._methods)
-        if method not in ("GET", "HEAD", "PUT"):
+        if method not in ("GET", "HEAD", "PUT") and (method != "DELETE" or not self._site.deletions.are_possible):
             raise MethodNotAllowed
         if path is None:
             raise NotFound
+        if method == "DELETE":
+            return self._delete(environ, path, exchange)
         return self._put(environ, path, exchange) if method == "PUT" else self._get(environ, path, exchange)
 
     def _options(self, allow: str) -> Reply:
@@ -163,12 +174,15 @@ class Files:
             return Reply(204, [("Allow", allow), *self._site.cors.preflight(allow)])
         offered = tus.options(resources.max_size, checksums=self._site.verify_checksums)
         headers = [("Allow", allow), ("Upload-Limit", resources.limits), *offered]
-        return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
+        methods = dict.fromkeys((*self._methods.split(", "), "PATCH", "DELETE"))
+        return Reply(204, headers + self._site.cors.preflight(", ".join(methods)))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
         offload = self._site.offload
         threshold = offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
-        download = self._site.downloads.open(requests.download(environ, path, threshold))
+        asked = requests.download(environ, path, threshold, self._site.authority.accepts_reading)
+        exchange.protocol = asked.claim.protocol.value if asked.claim else "none"
+        download = self._site.downloads.open(asked)
         try:
             return responses.downloaded(download, path, offload, exchange)
         except BaseException:
@@ -179,11 +193,19 @@ class Files:
     def _put(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
         if "HTTP_CONTENT_RANGE" in environ:
             raise BadContentRange  # RFC 9110 section 14.4: refused where it is not understood, never ignored
-        upload = requests.upload(environ, path, clientaddr.counted(exchange.client))
+        client, accepts = clientaddr.counted(exchange.client), self._site.authority.accepts
+        upload = requests.upload(environ, path, client, accepts=accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         entity = self._site.uploads.receive(upload, body_of(environ))
         exchange.received = upload.total
         return responses.created(path, self._site.prefix, entity)
+
+    def _delete(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        accepts = self._site.authority.accepts_deleting
+        asked = requests.deletion(environ, path, clientaddr.counted(exchange.client), accepts)
+        exchange.protocol = asked.claim.protocol.value if asked.claim else "none"
+        self._site.deletions.delete(asked)
+        return Reply(204, [])
 
     def _refusal(self, environ: Environ, exchange: Exchange, error: RequestError, face: Face | None = None) -> Reply:
         exchange.code = error.code

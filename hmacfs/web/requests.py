@@ -4,6 +4,7 @@ Everything a client wrote is judged here once; what comes out is well-formed.
 """
 
 import re
+from collections.abc import Sequence, Set
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -11,13 +12,16 @@ from hmacfs.core import checksum, contentrange, contenttype, signature
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions
+from hmacfs.core.signature import PLAIN, Claim, Protocol
 from hmacfs.errors import BadContentRange, BadHeader, BadQuery, LengthRequired, UnsupportedCoding
-from hmacfs.services.authority import UploadRequest
+from hmacfs.services.authority import DeletionRequest, UploadRequest
 from hmacfs.services.downloads import DownloadRequest
 
 Environ = dict[str, Any]
 
-_SIGNING = frozenset(protocol.value for protocol in signature.Protocol)
+_SIGNING = frozenset(protocol.value for protocol in PLAIN)
+_SIGNING_V3 = _SIGNING | {"v3", "expires"}
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _MAX_LENGTH_DIGITS = 30
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -41,11 +45,18 @@ def method(environ: Environ) -> str:
 
 
 def upload(
-    environ: Environ, path: SlotPath, client: str, *, total: int | None = None, content_type: str | None = None
+    environ: Environ,
+    path: SlotPath,
+    client: str,
+    *,
+    total: int | None = None,
+    content_type: str | None = None,
+    accepts: Sequence[Protocol] = PLAIN,
 ) -> UploadRequest:
     """The upload that ``environ`` describes; a plain PUT unless told otherwise.
 
     Args:
+        accepts: what may carry the signature, best first.
         total: bytes of the whole file, where something else than Content-Length declares them.
         content_type: TYPE, where something else than Content-Type declares it; empty where that says nothing.
 
@@ -54,7 +65,7 @@ def upload(
     """
     header = environ.get("CONTENT_TYPE", "") if content_type is None else content_type
     return UploadRequest(
-        claim=signature.choose(_parameters(environ.get("QUERY_STRING", ""))),
+        claim=_claim(environ, accepts),
         path=path,
         total=_total(environ) if total is None else total,
         client=client,
@@ -113,9 +124,16 @@ def body_length(environ: Environ) -> int | None:
     return _length(text, "Content-Length") if text else 0
 
 
-def download(environ: Environ, path: SlotPath, offload_from: int | None) -> DownloadRequest:
-    """The GET or HEAD that ``environ`` describes. Raises BadQuery."""
-    _parameters(environ.get("QUERY_STRING", ""))
+def deletion(environ: Environ, path: SlotPath, client: str, accepts: Sequence[Protocol]) -> DeletionRequest:
+    """The DELETE that ``environ`` describes. Raises BadQuery."""
+    return DeletionRequest(path, client, _claim(environ, accepts))
+
+
+def download(
+    environ: Environ, path: SlotPath, offload_from: int | None, accepts: Sequence[Protocol] = ()
+) -> DownloadRequest:
+    """The GET or HEAD that ``environ`` describes. Args: accepts: what may carry a signature. Raises BadQuery."""
+    claim = _claim(environ, accepts)
     return DownloadRequest(
         path=path,
         conditions=Conditions(
@@ -128,6 +146,7 @@ def download(environ: Environ, path: SlotPath, offload_from: int | None) -> Down
         range=environ.get("HTTP_RANGE", ""),
         head=environ["REQUEST_METHOD"] == "HEAD",
         offload_from=offload_from,
+        claim=claim,
     )
 
 
@@ -162,13 +181,27 @@ def _length(text: str, name: str) -> int:
     return int(text)
 
 
-def _parameters(query: str) -> dict[str, str]:
+def _claim(environ: Environ, accepts: Sequence[Protocol]) -> Claim | None:
+    """The signature that counts. Raises BadQuery."""
+    query = environ.get("QUERY_STRING", "")
+    names = _SIGNING_V3 if Protocol.V3 in accepts else _SIGNING
+    parameters = _parameters(query, names) if query else {}
+    return signature.choose(parameters, accepts, _bearer(environ) if "HTTP_AUTHORIZATION" in environ else "")
+
+
+def _bearer(environ: Environ) -> str:
+    """The token of an Authorization header of that scheme; empty for another scheme, or for what cannot be a token."""
+    match = _BEARER.fullmatch(environ["HTTP_AUTHORIZATION"].strip())
+    return match[1] if match else ""
+
+
+def _parameters(query: str, signing: Set[str]) -> dict[str, str]:
     """The decoded query. Raises BadQuery when it cannot be decoded or repeats a signing parameter."""
     parameters: dict[str, str] = {}
-    for part in query.split("&") if query else ():
+    for part in query.split("&"):
         name, _, value = part.partition("=")
         name = _decoded(name)
-        if name in _SIGNING and name in parameters:
+        if name in signing and name in parameters:
             raise BadQuery("repeated signing parameter")
         parameters[name] = _decoded(value)
     return parameters

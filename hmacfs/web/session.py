@@ -31,7 +31,7 @@ class SessionFace:
         self._token = requests.token(environ)
         said = requests.content_range(environ)
         total = None if said is None else said.total
-        upload = requests.upload(environ, self._path, self._client, total=total)
+        upload = requests.upload(environ, self._path, self._client, total=total, accepts=self._resources.accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         resumable = self._resources.resumable
         if isinstance(said, contentrange.Ask):

@@ -91,7 +91,9 @@ class TusFace:
         total = tus.number(environ.get("HTTP_UPLOAD_LENGTH", ""), "Upload-Length")
         note = environ.get("HTTP_UPLOAD_METADATA", "")
         content_type = tus.file_type(tus.metadata(note))
-        upload = requests.upload(environ, path, self._client, total=total, content_type=content_type)
+        upload = requests.upload(
+            environ, path, self._client, total=total, content_type=content_type, accepts=self._resources.accepts
+        )
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         has_body = requests.body_length(environ) != 0
         if has_body and not _is_body_type(environ):

@@ -43,7 +43,7 @@ def mac(text: bytes, key: bytes = KEY) -> str:
 
 
 def test_the_vectors_cover_every_protocol_that_is_served() -> None:
-    assert {vector["protocol"] for vector in VECTORS} == {protocol.value for protocol in Protocol}
+    assert {vector["protocol"] for vector in VECTORS} == {protocol.value for protocol in signature.PLAIN}
     assert len(VECTORS) >= 14
 
 
@@ -138,7 +138,7 @@ def test_a_mac_of_another_method_is_refused(vector: dict[str, Any], protocol: st
     assert reason({**vector, "type": vector.get("type", "")}, protocol=protocol, size=size) == "wrong"
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", signature.PLAIN)
 @pytest.mark.parametrize(
     "text",
     [
@@ -188,7 +188,7 @@ def test_anything_but_64_hex_digits_is_malformed(digits: str) -> None:
     assert verdict.reason == "malformed"
 
 
-@given(st.text(alphabet="0123456789abcdefABCDEF", min_size=64, max_size=64), st.sampled_from(list(Protocol)))
+@given(st.text(alphabet="0123456789abcdefABCDEF", min_size=64, max_size=64), st.sampled_from(signature.PLAIN))
 def test_any_64_hex_digits_but_the_mac_are_refused(digits: str, protocol: Protocol) -> None:
     right = signature.sign(KEY, signature.message(protocol, b"a/b", 1, JPEG))
 
@@ -204,7 +204,7 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
     assert verdict.reason in ("malformed", "wrong")
 
 
-@given(st.binary(min_size=1, max_size=80), st.integers(0, 2**62), st.sampled_from(list(Protocol)))
+@given(st.binary(min_size=1, max_size=80), st.integers(0, 2**62), st.sampled_from(signature.PLAIN))
 def test_what_we_sign_we_accept(path: bytes, size: int, protocol: Protocol) -> None:
     digits = signature.sign(KEY, signature.message(protocol, path, size, JPEG))
 
@@ -350,3 +350,137 @@ def test_no_hint_holds_a_mac_or_a_key() -> None:
 
 def test_a_hint_tells_of_a_query_that_came_inside_the_path() -> None:
     assert "inside the path" in hints(None, b"a/b?v2=" + b"0" * 64)
+
+
+V3 = [vector for vector in ALL if vector["protocol"] == "v3"]
+EXPIRES = 1717804800
+
+
+def v3_reason(vector: dict[str, Any], now: float = EXPIRES, **changed: Any) -> str:
+    """The verdict on a v3 vector with some of its values changed."""
+    asked = {**vector, **changed}
+    claim = Claim(Protocol.V3, asked["hex"], str(asked["expires"]))
+    keys, path = [asked["secret"].encode()], asked["path"].encode()
+    if asked["method"] == "PUT":
+        return signature.verify(claim, keys, path, int(asked["size"]), [asked["type"]], now).reason
+    return signature.verify_access(claim, keys, asked["method"], path, now).reason
+
+
+each_v3 = pytest.mark.parametrize("vector", V3, ids=lambda vector: str(vector["method"]))
+
+
+@each_v3
+def test_a_v3_vector_is_accepted_until_it_expires(vector: dict[str, Any]) -> None:
+    assert v3_reason(vector, EXPIRES - 1) == "ok"
+    assert v3_reason(vector, EXPIRES) == "ok"
+    assert v3_reason(vector, EXPIRES + 1) == "expired"
+
+
+@each_v3
+def test_a_v3_vector_is_what_we_sign(vector: dict[str, Any]) -> None:
+    text = signature.message_v3(
+        vector["method"], str(vector["expires"]), vector["path"].encode(), str(vector["size"]), vector["type"]
+    )
+
+    assert signature.sign(vector["secret"].encode(), text) == vector["hex"]
+
+
+@each_v3
+@pytest.mark.parametrize(
+    "changed", [{"expires": EXPIRES + 1}, {"expires": f"0{EXPIRES}"}, {"path": "foo/bar.jpeg"}, {"secret": "secret"}]
+)
+def test_a_v3_signature_covers_time_and_path(vector: dict[str, Any], changed: dict[str, Any]) -> None:
+    assert v3_reason(vector, **changed) == "wrong"
+
+
+@pytest.mark.parametrize("changed", [{"size": "1048577"}, {"type": "image/png"}])
+def test_a_v3_signature_of_an_upload_covers_size_and_type(changed: dict[str, Any]) -> None:
+    assert v3_reason(V3[0], **changed) == "wrong"
+
+
+@each_v3
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_v3_signature_is_for_one_method(vector: dict[str, Any], method: str) -> None:
+    expected = "ok" if vector["method"] == method else "wrong"
+
+    assert v3_reason(vector, method=method, size=vector["size"] or "0") == expected
+
+
+@pytest.mark.parametrize("expires", ["", "soon", "-1", "+5", "1.5", " 1717804800", "٣", "1" * 16])
+def test_a_v3_signature_without_a_time_is_malformed(expires: str) -> None:
+    for vector in V3:
+        assert v3_reason(vector, expires=expires) == "malformed"
+
+
+def test_a_missing_v3_signature_is_told_apart_for_the_log_only() -> None:
+    assert signature.verify_access(None, [KEY], "GET", b"a/b", 0).reason == "missing"
+
+
+def test_an_expired_signature_still_tells_which_type_it_is_for() -> None:
+    (vector,) = [each for each in V3 if each["method"] == "PUT"]
+    claim = Claim(Protocol.V3, vector["hex"], str(EXPIRES))
+    types = ["text/plain", JPEG]
+
+    verdict = signature.verify(claim, [KEY], b"foo/bar.jpg", 1048576, types, EXPIRES + 9)
+
+    assert (verdict.reason, verdict.content_type) == ("expired", JPEG)
+
+
+def test_the_published_deletion_of_metronome_is_accepted() -> None:
+    (vector,) = [each for each in ALL if each["protocol"] == "token-delete"]
+    claim, key, path = Claim(Protocol.TOKEN, vector["hex"]), vector["secret"].encode(), vector["path"].encode()
+    secret = vector["delete_secret"].encode()
+
+    def verdict(path: bytes = path, keys: tuple[bytes, ...] = (key,), secrets: tuple[bytes, ...] = (secret,)) -> str:
+        return signature.verify_delete(claim, keys, path, secrets).reason
+
+    assert verdict() == "ok"
+    assert verdict(keys=(b"new", key), secrets=(b"newer", secret)) == "ok"
+    assert verdict(path=b"foo/bar.jpeg") == "wrong"
+    assert verdict(keys=(b"other",)) == "wrong"
+    assert verdict(secrets=(b"other",)) == "wrong"
+    assert verdict(secrets=()) == "wrong"
+
+
+ALL_PROTOCOLS = tuple(Protocol)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bearer", "accepts", "chosen"),
+    [
+        ({"v3": "1", "expires": "2", "v2": "3"}, "t", ALL_PROTOCOLS, Protocol.BEARER),
+        ({"v3": "1", "expires": "2", "v2": "3"}, "t", signature.PLAIN, Protocol.V2),
+        ({"v3": "1", "expires": "2", "v2": "3"}, "", ALL_PROTOCOLS, Protocol.V3),
+        ({"v3": "1", "v2": "3"}, "", ALL_PROTOCOLS, Protocol.V3),
+        ({"bearer": "1", "v": "3"}, "", ALL_PROTOCOLS, Protocol.V),
+        ({"v": "1"}, "t", (Protocol.V3,), None),
+        ({"v3": "1"}, "t", (), None),
+    ],
+)
+def test_the_highest_protocol_that_is_on_is_chosen(
+    parameters: dict[str, str], bearer: str, accepts: tuple[Protocol, ...], chosen: Protocol | None
+) -> None:
+    claim = signature.choose(parameters, accepts, bearer)
+
+    assert (claim and claim.protocol) == chosen
+
+
+def test_only_v3_takes_the_time_from_the_query() -> None:
+    parameters = {"v3": "1", "v2": "3", "expires": "2"}
+
+    assert signature.choose(parameters, ALL_PROTOCOLS) == Claim(Protocol.V3, "1", "2")
+    assert signature.choose(parameters, signature.PLAIN) == Claim(Protocol.V2, "3", "")
+
+
+def test_two_signatures_have_one_proof_only_if_they_are_the_same() -> None:
+    claims = [
+        Claim(Protocol.V3, "a" * 64, "1"),
+        Claim(Protocol.V3, "a" * 64, "2"),
+        Claim(Protocol.V3, "b" * 64, "1"),
+        Claim(Protocol.V2, "a" * 64),
+        Claim(Protocol.BEARER, "a" * 64),
+        Claim(Protocol.BEARER, "A" * 64),
+    ]
+
+    assert len({claim.proof for claim in claims}) == len(claims)
+    assert Claim(Protocol.V3, "A" * 64, "1").proof == claims[0].proof

@@ -32,7 +32,7 @@ def request(total: int = 100, content_type: str = TYPE, claim: Claim | None = No
 
 
 def test_a_right_signature_proves_the_type_it_covers() -> None:
-    assert Authority(Keyring(SECRET)).content_type(request()) == TYPE
+    assert Authority(Keyring(SECRET)).proven(request()).content_type == TYPE
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_anything_else_gets_one_and_the_same_refusal(claim: Claim | None) -> Non
     asked = replace(request(), claim=claim)
 
     with pytest.raises(BadSignature) as caught:
-        Authority(Keyring(SECRET), prefix="upload").content_type(asked)
+        Authority(Keyring(SECRET), prefix="upload").proven(asked)
 
     assert (caught.value.status, caught.value.code) == (403, "bad-signature")
     assert caught.value.sentence == BadSignature.sentence
@@ -65,38 +65,38 @@ def test_anything_else_gets_one_and_the_same_refusal(claim: Claim | None) -> Non
 def test_the_size_limit_is_told_to_the_signed_only_and_judged_on_the_total() -> None:
     authority = Authority(Keyring(SECRET), max_size=100)
 
-    assert authority.content_type(request()) == TYPE
+    assert authority.proven(request()).content_type == TYPE
     with pytest.raises(TooLarge):
-        authority.content_type(request(total=101, claim=v2(total=101)))
+        authority.proven(request(total=101, claim=v2(total=101)))
     with pytest.raises(BadSignature):
-        authority.content_type(request(total=101))
+        authority.proven(request(total=101))
 
 
 def test_no_limit_is_no_limit() -> None:
     huge = 10**17
 
-    assert Authority(Keyring(SECRET)).content_type(request(total=huge, claim=v2(total=huge))) == TYPE
+    assert Authority(Keyring(SECRET)).proven(request(total=huge, claim=v2(total=huge))).content_type == TYPE
 
 
 def test_a_type_by_extension_is_tried_only_where_it_is_configured_and_is_then_the_one_that_counts() -> None:
     asked = request(content_type="application/octet-stream")
 
     with pytest.raises(BadSignature):
-        Authority(Keyring(SECRET)).content_type(asked)
+        Authority(Keyring(SECRET)).proven(asked)
 
-    assert Authority(Keyring(SECRET), type_from_extension=True).content_type(asked) == TYPE
+    assert Authority(Keyring(SECRET), type_from_extension=True).proven(asked).content_type == TYPE
 
 
 def test_v_does_not_cover_the_type_which_is_taken_as_declared() -> None:
     claim = Claim(Protocol.V, mac(b"a/b.jpg 100"))
 
-    assert Authority(Keyring(SECRET)).content_type(request(content_type="x/y", claim=claim)) == "x/y"
+    assert Authority(Keyring(SECRET)).proven(request(content_type="x/y", claim=claim)).content_type == "x/y"
 
 
 def test_no_repr_and_no_refusal_holds_a_token_or_a_mac() -> None:
     asked = request(claim=Claim(Protocol.V2, "ab" * 32))
     with pytest.raises(BadSignature) as caught:
-        Authority(Keyring(SECRET)).content_type(asked)
+        Authority(Keyring(SECRET)).proven(asked)
 
     said = repr(asked) + repr(caught.value) + str(caught.value) + repr(vars(caught.value))
 

@@ -1,0 +1,44 @@
+"""Deleting a file for somebody who has signed for it (protocol, section 3, DELETE)."""
+
+from hmacfs.errors import NotFound
+from hmacfs.services.authority import Authority, DeletionRequest
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.retrying import Retries
+from hmacfs.storage.base import Graves, Storage
+
+
+class Deletions:
+    """The use case of DELETE.
+
+    Args:
+        graves: remember that the path is gone, so that a replayed PUT does not bring the file back.
+    """
+
+    def __init__(
+        self, storage: Storage, authority: Authority, recorder: Recorder, graves: Graves, retries: Retries
+    ) -> None:
+        self._storage = storage
+        self._authority = authority
+        self._recorder = recorder
+        self._graves = graves
+        self._retries = retries
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether anybody could sign one: EnableV3 or DeleteSecret."""
+        return bool(self._authority.accepts_deleting)
+
+    def delete(self, request: DeletionRequest) -> None:
+        """Remove the file; who reads it goes on. When this returns, that is durable (as configured).
+
+        Raises:
+            BadSignature.
+            NotFound: there is no such file.
+        """
+        self._authority.check_deletion(request)
+        path = request.path
+        self._retries.run(self._storage.open, path, with_content=False).close()  # raises NotFound
+        self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
+        if not self._storage.delete(path):
+            raise NotFound
+        self._recorder.file_gone(path.raw.decode())

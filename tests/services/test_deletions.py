@@ -1,0 +1,138 @@
+"""The use case of DELETE over a real store."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hmacfs.core import paths
+from hmacfs.core.paths import SlotPath
+from hmacfs.core.retry import Schedule
+from hmacfs.core.rotation import Ring, Secrets
+from hmacfs.core.signature import Claim, Protocol
+from hmacfs.errors import BadSignature, NotFound, StorageFailed
+from hmacfs.offload import InlinePool
+from hmacfs.services.authority import Authority, DeletionRequest
+from hmacfs.services.deletions import Deletions
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.retrying import Retries
+from hmacfs.services.secrets import Keyring
+from hmacfs.state.base import FileRow
+from hmacfs.state.memory import MemoryTier
+from hmacfs.storage import local
+from hmacfs.storage.base import Metadata, NoGraves
+from hmacfs.storage.local import LocalStorage
+from tests.support import tokens
+
+SECRET, WORD = "the secret", "the delete secret"
+PATH = "slot/file"
+
+
+class Yard:
+    """Graves on a list; looks at what lies in the store when one is dug."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.dug: list[tuple[str, bool]] = []
+
+    def bury(self, path: SlotPath) -> None:
+        self.dug.append((str(path), (self.store / str(path)).exists()))
+
+    def buried(self, path: SlotPath) -> bool:
+        return str(path) in dict(self.dug)
+
+
+class House:
+    def __init__(self, store: Path) -> None:
+        local.prepare(str(store))
+        self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
+        self.graves = Yard(store)
+        self.tier = MemoryTier()
+        self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
+        self.store = store
+
+    def put(self) -> None:
+        self.storage.store(paths.parse(PATH.encode()), bytearray(b"content"), Metadata("a/b"))
+        self.tier.record_files([FileRow(PATH, 7, "a/b", "", "", 0, 0)])
+
+    def deletions(self, word: str = WORD) -> Deletions:
+        authority = Authority(Keyring(Ring(Secrets(SECRET, delete=word))))
+        retries = Retries(Schedule(0, 0), lambda: 0.0, lambda _: None, lambda: 0.0)
+        return Deletions(self.storage, authority, self.recorder, self.graves, retries)
+
+    def delete(self, query: str = "") -> None:
+        query = query or tokens.delete_query(SECRET, PATH, WORD)
+        claim = Claim(Protocol.TOKEN, query.removeprefix("token="))
+        self.deletions().delete(DeletionRequest(paths.parse(PATH.encode()), "", claim))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    built = House(tmp_path / "store")
+    yield built
+    os.close(built.storage._root)
+    os.close(built.storage.staging.fd)
+
+
+def test_file_and_row_go_and_the_grave_is_there_first(house: House) -> None:
+    house.put()
+
+    house.delete()
+    house.recorder.flush()
+
+    assert not (house.store / "slot").exists()
+    assert house.tier.find_file(PATH) is None
+    assert house.graves.dug == [(PATH, True)]
+
+
+def test_an_unknown_path_is_not_found_and_gets_no_grave(house: House) -> None:
+    with pytest.raises(NotFound):
+        house.delete()
+
+    assert house.graves.dug == []
+
+
+def test_a_wrong_signature_deletes_nothing_and_learns_nothing(house: House) -> None:
+    house.put()
+
+    for query in ("token=" + "0" * 64, tokens.delete_query(SECRET, PATH, "another")):
+        with pytest.raises(BadSignature):
+            house.delete(query)
+
+    assert (house.store / PATH).exists()
+    assert house.graves.dug == []
+
+
+def test_a_file_that_goes_at_the_same_moment_is_not_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.put()
+    monkeypatch.setattr(house.graves, "bury", lambda _path: (house.store / PATH).unlink())
+
+    with pytest.raises(NotFound):
+        house.delete()
+
+
+def test_a_grave_that_cannot_be_dug_leaves_the_file(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: SlotPath) -> None:
+        raise StorageFailed("EIO")
+
+    house.put()
+    monkeypatch.setattr(house.graves, "bury", fail)
+
+    with pytest.raises(StorageFailed):
+        house.delete()
+
+    assert (house.store / PATH).exists()
+
+
+def test_deletions_are_possible_where_somebody_could_sign_one(house: House) -> None:
+    assert house.deletions().are_possible
+    assert not house.deletions(word="").are_possible
+
+
+def test_without_graves_nothing_is_known_to_be_gone() -> None:
+    graves, path = NoGraves(), paths.parse(b"a/b")
+
+    graves.bury(path)
+
+    assert not graves.buried(path)
