@@ -14,11 +14,14 @@ from flask import Flask
 from hmacfs import boot, configfile, tiers
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
+from hmacfs.errors import BadSignature
 from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
 from hmacfs.services.buffers import BufferPool
-from hmacfs.services.downloads import Downloads
+from hmacfs.services.deduplicator import Deduplicator
+from hmacfs.services.downloads import CACHE_ASKING, CACHE_FOREVER, DownloadRequest, Downloads
+from hmacfs.services.history import History
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
@@ -31,9 +34,11 @@ from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials, secretfile
+from hmacfs.storage import partials, secretfile, sharing, versions
 from hmacfs.storage.local import LocalStorage, prepare
 from hmacfs.storage.partials import LocalPartials
+from hmacfs.storage.sharing import LocalContent
+from hmacfs.storage.versions import LocalVersions
 from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
@@ -63,6 +68,7 @@ class Application(Flask):
         state: what workers and servers share.
         recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
+        deduplicator: shares equal content; None where that is off.
     """
 
     files: files.Files
@@ -70,6 +76,7 @@ class Application(Flask):
     state: SharedState
     recorder: Recorder
     janitor: Janitor | None
+    deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -84,6 +91,8 @@ class Application(Flask):
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()
         self.recorder.start()
+        if self.deduplicator is not None:
+            self.deduplicator.start()
         if self.janitor is not None:
             self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
@@ -93,6 +102,8 @@ class Application(Flask):
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
         if self.janitor is not None:
             self.janitor.stop()
+        if self.deduplicator is not None:
+            self.deduplicator.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -123,6 +134,9 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     """
     prepare(settings.store_dir)
     shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard())
+    history = _versions(settings, shop.storage)
+    content = _content(settings, shop.storage)
+    deduplicator = Deduplicator(content, shop.observer) if content else None
     kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
     uploads = Uploads(
         shop.storage,
@@ -135,10 +149,14 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         shop.retries,
         kept.count if kept else None,
         settings.max_sessions_per_slot,
+        history if settings.enable_versioning else None,
+        deduplicator,
     )
+    caching = CACHE_ASKING if settings.enable_versioning else CACHE_FOREVER
+    downloads = Downloads(shop.storage, shop.admission, shop.retries, caching)
     site = files.Site(
         uploads=uploads,
-        downloads=Downloads(shop.storage, shop.admission, shop.retries),
+        downloads=downloads,
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
         cors=Cors(settings.cors_origins),
@@ -147,11 +165,51 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
         resources=_resources(settings, shop, uploads, kept) if kept else None,
+        history=History(history, downloads, _unsigned) if settings.enable_versioning else None,
     )
     app = _application(site, shop.admission)
-    app.state, app.recorder = shop.state, shop.recorder
-    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
+    app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
+    chores = [
+        partial(_sweep_versions, history, shop.observer),
+        *([partial(_sweep_content, content)] if content else []),
+    ]
+    interval = _sweep_seconds(settings)
+    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, interval, chores) if kept else None
     return app
+
+
+def _versions(settings: Settings, storage: LocalStorage) -> LocalVersions:
+    """Also where versioning is off: a deletion takes along what was kept when it was on."""
+    versions.prepare(settings.store_dir)
+    return LocalVersions(
+        storage,
+        settings.store_dir,
+        most=settings.max_versions,
+        per_day=settings.versions_per_day,
+        clock=time.time,
+        replaces=settings.enable_versioning,
+    )
+
+
+def _content(settings: Settings, storage: LocalStorage) -> LocalContent | None:
+    if not settings.deduplication_enabled:
+        return None
+    sharing.prepare(settings.store_dir)
+    return LocalContent(storage, settings.store_dir)
+
+
+def _unsigned(_request: DownloadRequest) -> None:
+    """Old versions are for signed requests only, and no signature of a download is known yet."""
+    raise BadSignature("none", "missing")
+
+
+def _sweep_content(content: LocalContent) -> None:
+    content.sweep()
+
+
+def _sweep_versions(versions: LocalVersions, observer: Observer) -> None:
+    for each in versions.sweep():
+        observer.version_removed(str(each.path or "-"), each.number, each.freed, each.reason)
 
 
 def _sweep_seconds(settings: Settings) -> float:

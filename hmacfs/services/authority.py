@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hmacfs.core import contenttype, signature
 from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.signature import Claim
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
@@ -23,6 +24,7 @@ class UploadRequest:
         awaits_continue: the client sends its body only after 100 Continue, so every refusal should come before it.
         token: X-Session-Token, empty without one. Never in a repr.
         wanted: checksums that the request carries.
+        conditions: under which an existing file may be replaced.
     """
 
     path: SlotPath
@@ -35,6 +37,7 @@ class UploadRequest:
     awaits_continue: bool = False
     token: str = ""
     wanted: Wanted = NOTHING
+    conditions: WriteConditions = ALWAYS
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"

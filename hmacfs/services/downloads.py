@@ -1,5 +1,6 @@
 """Serving a file: find it, judge the conditions, plan the range. Sending is the web layer's part."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hmacfs.core import contenttype, preconditions, ranges
@@ -11,6 +12,11 @@ from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
 
 CACHE_FOREVER = "public, max-age=31536000, immutable"
+CACHE_ASKING = "no-cache"
+"""For files that may be replaced: kept, and asked for each time."""
+
+Opener = Callable[..., Stored]
+"""As Storage.open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +79,29 @@ class Transfer:
 
 
 class Downloads:
-    """The use case of GET and HEAD."""
+    """The use case of GET and HEAD. Args: cache_control: what every file is answered with."""
 
-    def __init__(self, storage: Storage, admission: Admission, retries: Retries) -> None:
+    def __init__(
+        self, storage: Storage, admission: Admission, retries: Retries, cache_control: str = CACHE_FOREVER
+    ) -> None:
         self._storage = storage
+        self._cache_control = cache_control
         self._admission = admission
         self._retries = retries
 
-    def open(self, request: DownloadRequest) -> Download:
+    def open(self, request: DownloadRequest, opener: Opener | None = None, cache_control: str = "") -> Download:
         """Find the file and decide what to send of it.
+
+        Args:
+            opener: finds another file than the current one.
+            cache_control: another than what every file is answered with.
 
         Raises:
             NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
         """
-        stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
+        stored = self._retries.run(opener or self._storage.open, request.path, with_content=not request.head)
         try:
-            download = _plan(request, stored)
+            download = _plan(request, stored, cache_control or self._cache_control)
             has_body = download.length and not request.head and not download.offloaded
             if has_body and stored.content is not None:
                 end = download.first + download.length
@@ -103,7 +116,7 @@ class Downloads:
         return download
 
 
-def _plan(request: DownloadRequest, stored: Stored) -> Download:
+def _plan(request: DownloadRequest, stored: Stored, cache_control: str) -> Download:
     entity = stored.entity
     status, first, length = 200, 0, entity.size
     offloaded = request.offload_from is not None and entity.size >= request.offload_from and not request.head
@@ -123,7 +136,7 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         entity=entity,
         content_type=content_type,
         disposition=contenttype.disposition(content_type, request.path.name),
-        cache_control=CACHE_FOREVER,
+        cache_control=cache_control,
         first=first,
         length=length,
         offloaded=offloaded,

@@ -8,7 +8,8 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -181,9 +182,16 @@ def sync_chain(chain: Sequence[int]) -> None:
 
 def sync_directory(path: str) -> None:
     """Make the entries of one directory durable."""
+    with opened_directory(path) as fd:
+        os.fsync(fd)
+
+
+@contextmanager
+def opened_directory(path: str) -> Iterator[int]:
+    """A ``with`` block that has a directory open."""
     fd = os.open(path, DIRECTORY)
     try:
-        os.fsync(fd)
+        yield fd
     finally:
         os.close(fd)
 
@@ -202,6 +210,14 @@ def link_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
     os.link(source, name, src_dir_fd=source_dir, dst_dir_fd=parent, follow_symlinks=False)
 
 
+def replace_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
+    """A staged file takes over the name of a published one in the same step: readers see the one or the other.
+
+    Where both names are of one file already nothing changes, and the source stays (rename(2)).
+    """
+    os.rename(source, name, src_dir_fd=source_dir, dst_dir_fd=parent)
+
+
 def rename(source: str, target: str) -> None:
     """Give a private file its name; one that has it already is replaced in the same step."""
     os.rename(source, target)
@@ -212,6 +228,20 @@ def replace_link(source: str, target: str) -> None:
     draft = f"{target}.{os.urandom(8).hex()}"
     os.link(source, draft, follow_symlinks=False)
     os.rename(draft, target)
+
+
+def write_private(path: str, content: bytes) -> None:
+    """A small private file has this content from now on, in one step; not synced."""
+    draft = f"{path}.{os.urandom(8).hex()}"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, memoryview(content), 0)
+        os.rename(draft, path)
+    except BaseException:
+        remove_file(draft)
+        raise
+    finally:
+        os.close(fd)
 
 
 def remove_file(path: str) -> None:

@@ -25,7 +25,8 @@ from hmacfs.errors import (
     RequestError,
     StorageFailed,
 )
-from hmacfs.services.downloads import Downloads
+from hmacfs.services.downloads import Download, Downloads
+from hmacfs.services.history import History
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
 from hmacfs.web import errors, requests, responses, tus
@@ -67,6 +68,7 @@ class Site:
         clock: monotonic seconds.
         verify_checksums: ChecksumVerification.
         resources: for resumable uploads; None where they are off.
+        history: of files that were replaced; None where versioning is off.
     """
 
     uploads: Uploads
@@ -79,6 +81,7 @@ class Site:
     clock: Callable[[], float]
     verify_checksums: bool = True
     resources: Resources | None = None
+    history: History | None = None
 
 
 class Files:
@@ -165,11 +168,22 @@ class Files:
         return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
-        offload = self._site.offload
-        threshold = offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
+        if self._site.history is not None and (number := requests.version(environ)) is not None:
+            return self._old(environ, path, exchange, self._site.history, number)
+        threshold = self._site.offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
         download = self._site.downloads.open(requests.download(environ, path, threshold))
+        return self._sent(download, path, exchange)
+
+    def _old(self, environ: Environ, path: SlotPath, exchange: Exchange, history: History, number: int) -> Reply:
+        """Args: number: of the version, 0 for the list of them."""
+        request = requests.download(environ, path, None)  # the proxy in front cannot reach versions
+        if not number:
+            return responses.version_list(history.listed(request), path, head=request.head)
+        return self._sent(history.open(request, number), path, exchange)
+
+    def _sent(self, download: Download, path: SlotPath, exchange: Exchange) -> Reply:
         try:
-            return responses.downloaded(download, path, offload, exchange)
+            return responses.downloaded(download, path, self._site.offload, exchange)
         except BaseException:
             if download.transfer is not None:
                 download.transfer.close()

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from hmacfs.core import checksum, contentrange, contenttype, signature
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.paths import SlotPath
-from hmacfs.core.preconditions import Conditions
+from hmacfs.core.preconditions import ALWAYS, Conditions, WriteConditions
 from hmacfs.errors import BadContentRange, BadHeader, BadQuery, LengthRequired, UnsupportedCoding
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.downloads import DownloadRequest
@@ -21,6 +21,7 @@ _SIGNING = frozenset(protocol.value for protocol in signature.Protocol)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _MAX_LENGTH_DIGITS = 30
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _CHECKSUM_FIELDS = {"HTTP_" + name.upper().replace("-", "_"): name for name in checksum.FIELDS}
 _CHECKSUM_KEYS = frozenset(_CHECKSUM_FIELDS)
 
@@ -64,7 +65,14 @@ def upload(
         awaits_continue="HTTP_EXPECT" in environ,
         token=token(environ),
         wanted=wanted(environ),
+        conditions=_write_conditions(environ),
     )
+
+
+def _write_conditions(environ: Environ) -> WriteConditions:
+    if "HTTP_IF_MATCH" not in environ and "HTTP_IF_NONE_MATCH" not in environ:
+        return ALWAYS
+    return WriteConditions(environ.get("HTTP_IF_MATCH", ""), environ.get("HTTP_IF_NONE_MATCH", ""))
 
 
 def token(environ: Environ) -> str:
@@ -129,6 +137,23 @@ def download(environ: Environ, path: SlotPath, offload_from: int | None) -> Down
         head=environ["REQUEST_METHOD"] == "HEAD",
         offload_from=offload_from,
     )
+
+
+def version(environ: Environ) -> int | None:
+    """Which version of a file the query asks for: 0 for the list of them, None for the current file.
+
+    What is no number of a version is -1, which nothing has. Raises BadQuery.
+    """
+    query = environ.get("QUERY_STRING", "")
+    if "version" not in query:
+        return None
+    parameters = _parameters(query)
+    if "versions" in parameters:
+        return 0
+    if "version" not in parameters:
+        return None
+    number = parameters["version"]
+    return int(number) if _VERSION.fullmatch(number) else -1
 
 
 def wants_json(environ: Environ) -> bool:
