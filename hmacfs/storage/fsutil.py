@@ -231,15 +231,22 @@ def replace_link(source: str, target: str) -> None:
 
 
 def write_private(path: str, content: bytes) -> None:
-    """A small private file has this content from now on, in one step; not synced."""
-    draft = f"{path}.{os.urandom(8).hex()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """A small private file has this content from now on, in one step; not synced. For who is alone in writing it: the
+    draft has one name, so that a crash leaves no more than one."""
+    draft = f"{path}.new"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         write_all(fd, memoryview(content), 0)
-        os.rename(draft, path)
-    except BaseException:
-        remove_file(draft)
-        raise
+    finally:
+        os.close(fd)
+    os.rename(draft, path)
+
+
+def read_private(path: str, most: int) -> bytes:
+    """The first bytes of a small private file, at most ``most``."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, min(most, os.fstat(fd).st_size))
     finally:
         os.close(fd)
 

@@ -179,7 +179,8 @@ class LocalVersions:
                     return incoming.entity, self._storage.name_new(path, incoming.link)
                 if is_equal:
                     return self._stays(path, current, incoming)
-                return incoming.entity, self._replaced(path, current, incoming)
+                self._replace(path, current, incoming)
+                return incoming.entity, []  # synced already, before the oldest version went
         raise StorageBusy("others replace this file without a pause")
 
     def _check_replaceable(self, path: SlotPath) -> bool:
@@ -218,7 +219,7 @@ class LocalVersions:
             self._storage.forget_metadata(incoming.entity)
         return current, self._storage.folder_chain(path)
 
-    def _replaced(self, path: SlotPath, current: Entity, incoming: Incoming) -> list[int]:
+    def _replace(self, path: SlotPath, current: Entity, incoming: Incoming) -> None:
         """The old file linked away and that synced, the new one renamed over it and that synced, the oldest removed."""
         storage, slot = self._storage, slot_name(path)
         folder = self._folder(slot)
@@ -235,14 +236,12 @@ class LocalVersions:
                 fsutil.replace_name(storage.staging.fd, draft, chain[-1], path.segments[-1])
             if storage.syncs_directories:
                 fsutil.sync_chain(chain)
-        except BaseException:
+        finally:
             fsutil.close_chain(chain)
-            raise
         try:
             self._prune(slot)
         except OSError:
             pass  # the new file is there, which nothing may undo now; the next one or the sweep prunes
-        return chain
 
     def _note(self, slot: str, path: SlotPath, current: Entity) -> int:
         """The ledger says that the file is replaced now: the first of all steps, so a crash may count one too many and
@@ -383,8 +382,7 @@ class LocalVersions:
     def _ledger(self, slot: str) -> tuple[SlotPath | None, Ledger]:
         """One that is missing or was damaged by a power cut counts as empty: it guards against replays, not files."""
         try:
-            with open(os.path.join(self._folder(slot), LEDGER), "rb") as file:
-                values = json.loads(file.read(_LEDGER_BYTES))
+            values = json.loads(fsutil.read_private(os.path.join(self._folder(slot), LEDGER), _LEDGER_BYTES))
             path = paths.parse(str(values["path"]).encode())
             if slot_name(path) != slot:
                 return None, Ledger()
