@@ -91,6 +91,7 @@ class Fleet:
         starters = {
             "hmacfs": lambda: self._ours("hmacfs", self.durability),
             "hmacfs-full": lambda: self._ours("hmacfs-full", "full"),
+            "hmacfs-token": lambda: self._ours("hmacfs-token", self.durability),
             "hmacfs-accel": lambda: self._ours("hmacfs-accel", self.durability, accel=True),
             "nginx": lambda: self._dav("nginx", "16k"),
             "nginx-1m": lambda: self._dav("nginx-1m", "1m"),

@@ -15,6 +15,7 @@ from bench.servers import ROOT
 
 CONNECTIONS = 32
 LOOP = "syncloop"
+RESUMABLE = "hmacfs-token"
 _SLOW_RATE = 64 * 1024
 _PATIENCE = 600  # seconds that one load may take at most
 
@@ -46,6 +47,16 @@ def put(place: Place, size: int, count: int) -> Outcome:
     targets = [place.server.signer.put(path, size) for path in slots.paths(tag, count)]
     outcome: Outcome = Client(transfers.uploads, place.address, targets, size).result(_PATIENCE)
     place.ground.remove(place.server, tag, count)
+    return outcome
+
+
+def resumable_put(place: Place, size: int) -> Outcome:
+    """One upload; on the server that stands for it, one that could be resumed."""
+    tag = place.ground.new_tag()
+    targets = [place.server.signer.put(path, size) for path in slots.paths(tag, 1)]
+    more = (f"X-Session-Token: {tag:->16}",) if place.server.name == RESUMABLE else ()
+    outcome: Outcome = Client(transfers.uploads, place.address, targets, size, *more).result(_PATIENCE)
+    place.ground.remove(place.server, tag, 1)
     return outcome
 
 

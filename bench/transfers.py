@@ -40,8 +40,9 @@ def connect(address: Address) -> socket.socket:
     return sock
 
 
-def request_head(method: str, target: str, address: Address, size: int | None = None) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {address[0]}:{address[1]}"]
+def request_head(method: str, target: str, address: Address, size: int | None = None, *more: str) -> bytes:
+    """Args: more: header lines."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {address[0]}:{address[1]}", *more]
     if size is not None:
         lines += [f"Content-Type: {CONTENT_TYPE}", f"Content-Length: {size}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -94,10 +95,10 @@ def pattern() -> int:
     return fd
 
 
-def upload(address: Address, target: str, size: int, source: int) -> Answer:
+def upload(address: Address, target: str, size: int, source: int, *more: str) -> Answer:
     """PUT ``size`` bytes. Like many clients it goes on sending whatever the server may have answered already."""
     with connect(address) as sock:
-        sock.sendall(request_head("PUT", target, address, size))
+        sock.sendall(request_head("PUT", target, address, size, *more))
         sent = 0
         try:
             while sent < size:
@@ -123,12 +124,12 @@ def download(address: Address, target: str) -> tuple[Answer, int]:
         return answer, received
 
 
-def uploads(address: Address, targets: Sequence[str], size: int) -> Outcome:
-    """All targets at once, one connection each."""
+def uploads(address: Address, targets: Sequence[str], size: int, *more: str) -> Outcome:
+    """All targets at once, one connection each. Args: more: header lines."""
     source = pattern()
 
     def stored(target: str) -> bool:
-        return upload(address, target, size, source).status in (200, 201, 204)
+        return upload(address, target, size, source, *more).status in (200, 201, 204)
 
     return _at_once([partial(stored, target) for target in targets], size)
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from bench import tasks
 from bench.place import Place, Scale
-from bench.tasks import CONNECTIONS, LOOP, Task
+from bench.tasks import CONNECTIONS, LOOP, RESUMABLE, Task
 
 Prepare = Callable[[Place], object]
 BOTH = ("hmacfs", "nginx")
@@ -40,7 +40,7 @@ def catalogue(scale: Scale) -> list[Work]:
     works = []
     for proxied in (False, True):
         works += [*_small(proxied), *_large(scale, proxied)]
-    return [*works, *_waits(scale), *_accels(scale), _synced()]
+    return [*works, *_waits(scale), *_accels(scale), _resumable(scale), _synced()]
 
 
 def _small(proxied: bool) -> list[Work]:
@@ -97,6 +97,12 @@ def _accels(scale: Scale) -> list[Work]:
         Work("accel-1m", f"{small}, {title}", servers, "requests", "requests", one, there[0], True, False),
         Work("accel-100m-x8", f"{large}, {title}", servers, "bytes", "transfers", many, there[1], True, False),
     ]
+
+
+def _resumable(scale: Scale) -> Work:
+    title = f"PUT {_bytes(scale.large)}; {RESUMABLE} can be resumed (X-Session-Token)"
+    task = partial(tasks.resumable_put, size=scale.large)
+    return Work("resumable-1g", title, (RESUMABLE, "hmacfs"), "bytes", "transfers", task, _nothing, peers=False)
 
 
 def _synced() -> Work:

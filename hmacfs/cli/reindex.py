@@ -103,7 +103,7 @@ class Reindexing:
         self.files += 1
         if row is None:
             self._rows.append(found)
-        elif (row.size, row.content_type) != (found.size, found.content_type):
+        elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest or row.digest):
             # Who sent it and how long it may stay is known to the row alone.
             self._rows.append(replace(found, uploader=row.uploader, expires_at=row.expires_at))
 
@@ -116,7 +116,7 @@ class Reindexing:
         entity, metadata = stored.entity, stored.metadata
         stored.close()
         content_type = metadata.content_type or contenttype.by_extension(slot.name)
-        return FileRow(slot.raw.decode(), entity.size, content_type, "", "", entity.modified, 0)
+        return FileRow(slot.raw.decode(), entity.size, content_type, metadata.sha256, "", entity.modified, 0)
 
     def _found_at(self, path: str) -> FileRow | None:
         try:

@@ -21,6 +21,7 @@ from hmacfs.errors import (
     FileExists,
     NotFound,
     TakenOver,
+    TooManyGaps,
     UnknownUpload,
     UploadBusy,
     UploadComplete,
@@ -161,8 +162,13 @@ class Resumable:
                 return self._finish(partial, request.wanted, request.conditions)
             return self._progress(partial, snapshot)
 
-    def put_piece(self, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+    def put_piece(
+        self, request: UploadRequest, piece: Piece, body: Body, found: Callable[[str], None] | None = None
+    ) -> Progress:
         """Take the bytes from ``piece.first`` to ``piece.end``; publish the file when they were the last missing ones.
+
+        Args:
+            found: told the token of the session that the piece goes to, so that a refusal can carry it too.
 
         Raises:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
@@ -171,7 +177,9 @@ class Resumable:
         if (published := self._published(request, may_ask=False)) is not None:
             return self._replayed(request, piece, body, published)
         try:
-            with self._session_for(request, piece, content_type) as partial:
+            with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
+                if found is not None:
+                    found(partial.header.secret)
                 return self._put_piece(partial, request, piece, body)
         except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
             if (published := self._published(request, may_ask=False)) is None:
@@ -193,12 +201,12 @@ class Resumable:
         header = self._header(request, content_type, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
-            self._created(header, drop_idle=False, is_draft=is_draft) as partial,
+            self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
                 self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
             except BaseException:
-                self._keep_longer(partial, is_draft=is_draft)
+                self._keep_longer(partial)
                 raise
             return self._after(partial, request.wanted, request.conditions, publishes=True)
 
@@ -251,17 +259,29 @@ class Resumable:
         """Where the upload stands. Ends who writes it now, so that the offset is the last word.
 
         Raises:
-            UnknownUpload, UploadBusy.
+            UnknownUpload, UploadBusy; what publishing raises, where a crash had kept it from happening.
         """
         with self._by_id(upload_id) as partial:
             if partial.look().state is State.OPEN:
                 self._hold_alone(partial)
-            return self._progress(partial, partial.settle())
+            snapshot = partial.settle()
+            is_whole = snapshot.state is State.OPEN and snapshot.extents.prefix == partial.header.total
+            if is_whole and partial.header.face == "tus":
+                # A crash came between the last byte and publishing. A client of tus sends nothing once it hears that
+                # all is here; one of the draft completes the upload itself.
+                return self._finish(partial, checksum.NOTHING)
+            return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
-        """Forget the upload and its bytes. Raises UnknownUpload, and UploadGone once it is published."""
+        """Forget the upload and its bytes. Ends who writes it now.
+
+        Raises:
+            UnknownUpload, UploadBusy; UploadGone once it is published.
+        """
         with self._by_id(upload_id) as partial:
             upload.move(partial.look().state, Event.TERMINATE)
+            self._hold_alone(partial)
+            upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
             self._recorder.session_ended(partial.header.key)
 
@@ -368,6 +388,16 @@ class Resumable:
             partial.close()
 
     @contextmanager
+    def _staged(self, header: UploadHeader, *, is_draft: bool) -> Iterator[PartialUpload]:
+        """The partial of a plain PUT: on its own, where its token stands for another one."""
+        try:
+            with self._created(header, drop_idle=False, is_draft=is_draft) as partial:
+                yield partial
+        except UploadExists:  # that one began at this moment
+            with self._created(header, drop_idle=False, is_draft=True) as partial:
+                yield partial
+
+    @contextmanager
     def _by_id(self, upload_id: str) -> Iterator[PartialUpload]:
         partial = self._partials.resolve(upload_id)
         if partial is None:
@@ -422,10 +452,10 @@ class Resumable:
             claim.release()
             self._tell(partial, partial.look())
 
-    def _keep_longer(self, partial: PartialUpload, *, is_draft: bool) -> None:
+    def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
         ours = partial.look().extents
-        if not is_draft:
+        if not partial.is_draft:
             if not ours.recorded:
                 partial.remove()
             return
@@ -436,6 +466,10 @@ class Resumable:
                 return
             self._hold_alone(known)
             self._hold_alone(partial)
+            now = known.look()  # it may have gone on until it was ours
+            if now.state is not State.OPEN or not upload.replaces(ours, now.extents):
+                partial.remove()
+                return
             partial.settle()
             partial.replace(known)
         finally:
@@ -551,6 +585,15 @@ class _Writing:
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)
+
+
+@contextmanager
+def _settled_refusals(partial: PartialUpload) -> Iterator[None]:
+    """A ``with`` block out of which TooManyGaps comes with an offset that was synced, as every one that is told."""
+    try:
+        yield
+    except TooManyGaps:
+        raise TooManyGaps(partial.settle().extents.prefix) from None
 
 
 def _expected(word: str) -> Expected:

@@ -204,6 +204,10 @@ class LocalPartial:
             if published is None:
                 raise UploadGone
             return published
+        if self.header.face != "session":
+            # A power cut behind the link must find the upload whole, or it could be neither continued nor completed.
+            # A session is told as published by the file itself.
+            self._settle()
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata, conditions)

@@ -164,7 +164,8 @@ class Files:
         resources = self._site.resources
         if resources is None:
             return Reply(204, [("Allow", allow), *self._site.cors.preflight(allow)])
-        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *tus.options(resources.max_size)]
+        offered = tus.options(resources.max_size, checksums=self._site.verify_checksums)
+        headers = [("Allow", allow), ("Upload-Limit", resources.limits), *offered]
         return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:

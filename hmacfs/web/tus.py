@@ -9,6 +9,7 @@ from contextlib import suppress
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import (
+    BadContentRange,
     BadHeader,
     BadMediaType,
     MethodNotAllowed,
@@ -29,16 +30,21 @@ BODY_TYPE = "application/offset+octet-stream"
 _OURS = ("Tus-Resumable", tus.VERSION)
 
 
-def options(max_size: int) -> Headers:
-    """What OPTIONS tells. Args: max_size: bytes, 0 for no limit."""
-    size = [("Tus-Max-Size", str(max_size))] if max_size else []
-    return [
-        _OURS,
-        ("Tus-Version", tus.VERSION),
-        ("Tus-Extension", tus.EXTENSIONS),
-        ("Tus-Checksum-Algorithm", tus.CHECKSUM_ALGORITHMS),
-        *size,
-    ]
+def options(max_size: int, *, checksums: bool) -> Headers:
+    """What OPTIONS tells.
+
+    Args:
+        max_size: bytes, 0 for no limit.
+        checksums: ChecksumVerification; without it the extension is not offered.
+    """
+    headers: Headers = [_OURS, ("Tus-Version", tus.VERSION)]
+    if checksums:
+        headers += [("Tus-Extension", tus.EXTENSIONS), ("Tus-Checksum-Algorithm", tus.CHECKSUM_ALGORITHMS)]
+    else:
+        headers.append(("Tus-Extension", tus.EXTENSIONS.replace("checksum,", "")))
+    if max_size:
+        headers.append(("Tus-Max-Size", str(max_size)))
+    return headers
 
 
 class TusFace:
@@ -80,6 +86,8 @@ class TusFace:
         for name in ("HTTP_UPLOAD_DEFER_LENGTH", "HTTP_UPLOAD_CONCAT"):
             if name in environ:
                 raise BadHeader("an extension of tus that is not offered")
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise BadContentRange  # it tells a total too (protocol, section 2, SIZE), and pieces are not created so
         total = tus.number(environ.get("HTTP_UPLOAD_LENGTH", ""), "Upload-Length")
         note = environ.get("HTTP_UPLOAD_METADATA", "")
         content_type = tus.file_type(tus.metadata(note))

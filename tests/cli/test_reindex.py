@@ -53,8 +53,10 @@ class House:
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.catalog = Catalog()
 
-    def put(self, path: str, content: bytes = b"hello", content_type: str | None = "text/plain") -> None:
-        self.storage.store(paths.parse(path.encode()), bytearray(content), Metadata(content_type))
+    def put(
+        self, path: str, content: bytes = b"hello", content_type: str | None = "text/plain", sha256: str = ""
+    ) -> None:
+        self.storage.store(paths.parse(path.encode()), bytearray(content), Metadata(content_type, sha256))
         os.utime(self.store / path, (MODIFIED, MODIFIED))
 
     def run(self, **options: Any) -> Reindexing:
@@ -126,6 +128,16 @@ def test_a_catalogue_that_is_right_is_left_alone(house: House) -> None:
     assert (work.files, work.recorded, work.forgotten) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("known", ["", "b" * 64])
+def test_the_sha_256_that_lies_with_a_file_counts(house: House, known: str) -> None:
+    house.put("id/here", sha256="a" * 64)
+    house.catalog.record_files([row("id/here", digest=known)])
+
+    house.run()
+
+    assert house.rows() == [row("id/here", digest="a" * 64)]
+
+
 def test_a_row_that_is_wrong_is_made_right_and_keeps_what_only_it_knows(house: House) -> None:
     house.put("id/here")
     house.catalog.record_files([row("id/here", 4, digest="a" * 64, uploader="juliet", expires_at=2_000_000_000)])
@@ -137,7 +149,7 @@ def test_a_row_that_is_wrong_is_made_right_and_keeps_what_only_it_knows(house: H
 
 
 def test_names_that_sort_around_a_slash_are_paired_rightly(house: House) -> None:
-    names = ["a!", "a-b", "a/b", "a/b-c", "a0", "ab", "\uffff", "\U0001f408"]
+    names = ["B", "Z/a", "a!", "a-b", "a/b", "a/b-c", "a0", "ab", "\uffff", "\U0001f408"]
     for name in names:
         house.put(name)
     house.run()
@@ -179,21 +191,23 @@ def test_a_dry_run_tells_every_step_and_does_none(house: House) -> None:
 # --- while the server runs ---
 
 
-def test_a_file_that_was_stored_behind_the_walk_is_not_forgotten(house: House) -> None:
+def test_a_file_that_was_stored_behind_the_walk_is_not_forgotten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reindex, "BATCH", 1)  # rows are read as the walk goes on
     house.put("m/1")
     house.put("z/1")
+    house.catalog.record_files([row("m/1")])
     work = Reindexing(house.storage, house.catalog)
 
     def slots() -> Iterator[paths.SlotPath]:
         for slot in walk.slots(str(house.store)):
             if slot.raw == b"z/1":  # the walk is past "n" already
                 house.put("n/1")
-                house.catalog.record_files([row("n/1")])
+                house.catalog.record_files([row("n/1", uploader="juliet")])
             yield slot
 
     work.run(slots())
 
-    assert [found.path for found in house.rows()] == ["m/1", "n/1", "z/1"]
+    assert house.rows() == [row("m/1"), row("n/1", uploader="juliet"), row("z/1")]
     assert work.forgotten == 0
 
 

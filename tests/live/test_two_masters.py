@@ -1,5 +1,6 @@
 """Two servers on one store, each with a StateDir of its own, and one Redis: they resume, refuse and sweep as one."""
 
+import fcntl
 import os
 import random
 import time
@@ -183,19 +184,33 @@ def test_a_creation_too_many_drops_the_least_advanced_upload_wherever_it_began(p
 # --- sweeping ---
 
 
-def test_what_expires_is_removed_by_one_of_the_two(tier: TierServer, tmp_path: Path) -> None:
-    with two_masters(tmp_path, SessionTTL=2, **tier.keys()) as servers:
+def test_what_expires_is_removed_by_one_server_at_a_time_and_once(tier: TierServer, tmp_path: Path) -> None:
+    ttl = 2  # sweeps come every second then
+    partials = tmp_path / "store/.hmacfs/partials"
+    with two_masters(tmp_path, SessionTTL=ttl, **tier.keys()) as servers:
         uploads = [Upload(face, f"old/{face}-{number}", os.urandom(PIECE)) for face in FACES for number in range(4)]
-        for number, upload in enumerate(uploads):
-            upload.begin(servers[number % 2], 1000)
-        expected = Counter(upload.path for upload in uploads)
+        with open(partials / "sweep.lock", "ab") as sweeping:  # as a third server that is at it
+            fcntl.flock(sweeping, fcntl.LOCK_EX)
+            for number, upload in enumerate(uploads):
+                upload.begin(servers[number % 2], 1000)
+            until(lambda: age_of_youngest(partials) > ttl + 2, "all are overdue")
+            while_another_sweeps = removed(servers)
 
-        def removed() -> Counter[str]:
-            lines = [line for server in servers for line in server.lines("Unfinished upload removed: ")]
-            return Counter(line.partition("removed: ")[2].partition(" ")[0] for line in lines)
+        until(lambda: removed(servers).total() == len(uploads), "all are removed")
+        until(lambda: not list(partials.glob("*/*/*")), "nothing of them is left")
 
-        until(lambda: len(removed()) == len(uploads), "all are removed")
-        until(lambda: not list((tmp_path / "store/.hmacfs/partials").glob("*/*/*")), "nothing of them is left")
+        assert while_another_sweeps == Counter()
+        assert removed(servers) == Counter(upload.path for upload in uploads)
+        assert [server.lines("Sweep failed") for server in servers] == [[], []]
+        assert [uploads[0].send(server, 1000, PIECE).status for server in servers] == [404, 404]
 
-        assert removed() == expected
-        assert [upload.send(server, 1000, PIECE).status for upload in uploads[:1] for server in servers] == [404, 404]
+
+def age_of_youngest(partials: Path) -> float:
+    """Seconds since any of the unfinished uploads changed."""
+    return time.time() - max((journal.stat().st_mtime for journal in partials.glob("*/*/*.log")), default=0.0)
+
+
+def removed(servers: Pair) -> Counter[str]:
+    """Paths of the uploads that both say they removed, and how often."""
+    lines = [line for server in servers for line in server.lines("Unfinished upload removed: ")]
+    return Counter(line.partition("removed: ")[2].partition(" ")[0] for line in lines)

@@ -411,6 +411,15 @@ def test_stopping_ends_the_wait_for_a_retry_and_tries_once_more() -> None:
     assert (house.recorder.dropped, house.warnings) == (0, [])
 
 
+def test_what_is_stopped_before_it_ran_writes_all_the_same(house: House) -> None:
+    house.store(3)
+    house.recorder._ending.set()
+
+    house.recorder._run()
+
+    assert len(house.tier.paths()) == 3
+
+
 def test_stopping_with_a_dead_tier_drops_at_once() -> None:
     house = House(retries=100, first=10 * PATIENCE)
     house.tier.failures = [StateUnavailable()] * 1000
@@ -422,6 +431,7 @@ def test_stopping_with_a_dead_tier_drops_at_once() -> None:
 
     assert house.recorder.dropped == BATCH + 1
     assert len(house.warnings) == 1
+    assert len(house.tier.calls) == 3  # before the stop, and once more for each batch
 
 
 def test_stopping_waits_two_seconds_at_most_for_a_tier_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

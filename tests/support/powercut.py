@@ -67,7 +67,7 @@ def cut_power(folder: Path, after: int, *, clients: int = 8, seed: int = 0, **ke
         acknowledged: list[str] = []
         with Server(folder / "server", **keys) as server, _load(server, acknowledged, clients, after, seed):
             until(lambda: len(acknowledged) >= after, f"{after} uploads are answered", 60)
-            with _frozen(server):
+            with frozen(server):
                 before = list(acknowledged)
                 shutil.copyfile(image, copy)
     with mounted(folder / "survivor", "-o", "loop", str(copy)) as survivor:
@@ -112,7 +112,7 @@ def _upload(
 
 
 @contextmanager
-def _frozen(server: Server) -> Iterator[None]:
+def frozen(server: Server) -> Iterator[None]:
     pids = [*server.worker_pids(), server.pid]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

@@ -1,0 +1,238 @@
+"""The use cases of resumable uploads over a real store, and bodies that stall until they are told to go on."""
+
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hmacfs.core.checksum import NOTHING, Expected, Wanted
+from hmacfs.core.retry import Schedule
+from hmacfs.core.signature import Claim, Protocol
+from hmacfs.core.upload import Piece
+from hmacfs.services.admission import Admission, Limits
+from hmacfs.services.authority import Authority, UploadRequest
+from hmacfs.services.intake import Clocks, Intake, Pace
+from hmacfs.services.observer import Observer
+from hmacfs.services.recorder import Recorder
+from hmacfs.services.resumable import Appending, Progress, Resumable, ResumeRules
+from hmacfs.services.retrying import Retries
+from hmacfs.services.secrets import Keyring
+from hmacfs.services.uploads import Uploads
+from hmacfs.state.memory import MemoryTier
+from hmacfs.state.scoreboard import Scoreboard
+from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
+from tests.support.polling import PATIENCE
+from tests.support.resuming import TTL, TYPE, Shelf, content_of, slot
+
+SECRET = "a-secret-long-enough-for-anybody"
+TOKEN = "token-of-client-1"
+BLOCK = 64
+PLACES = 5
+
+
+class Told(Observer):
+    def __init__(self) -> None:
+        self.completed: list[tuple[str, int]] = []
+
+    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+        self.completed.append((name, size))
+
+
+class StallingBody:
+    """A body that brings its first bytes and then nothing, until it is told what follows."""
+
+    def __init__(self, begun: bytes) -> None:
+        self._ready = threading.Condition()
+        self._bytes = begun
+        self._is_over = False
+        self.stalls = threading.Event()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        with self._ready:
+            if not self._bytes:
+                return 0 if self._is_over else None
+            count = min(len(buffer), len(self._bytes))
+            buffer[:count] = self._bytes[:count]
+            self._bytes = self._bytes[count:]
+            return count
+
+    def wait(self, seconds: float) -> bool:
+        with self._ready:
+            self.stalls.set()
+            return self._ready.wait_for(lambda: bool(self._bytes or self._is_over), seconds)
+
+    def go_on(self, rest: bytes = b"") -> None:
+        """These bytes follow, and then the end."""
+        with self._ready:
+            self._bytes += rest
+            self._is_over = True
+            self._ready.notify_all()
+
+
+class Running:
+    """A request in a thread of its own."""
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        self._job = job
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.seconds = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        try:
+            self.result = self._job()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            self.error = error
+        self.seconds = time.monotonic() - begun
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def ended(self) -> Any:
+        """What it answered; raises what it raised."""
+        self._thread.join(PATIENCE)
+        assert self.is_over
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class House:
+    """The use cases over a real store.
+
+    Args:
+        is_live: time passes by itself; else it passes where somebody waits.
+        is_killed: its requests are cut by the end of the process, so what they had taken is given back by nobody.
+        rules: of Limits.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        *,
+        is_live: bool = False,
+        is_killed: bool = False,
+        in_any_order: bool = True,
+        limits: dict[str, int] | None = None,
+        pace: dict[str, float] | None = None,
+        **shelf: Any,
+    ) -> None:
+        self.store = store
+        self._is_killed = is_killed
+        self.clock = Clock()
+        now, sleep = (time.monotonic, time.sleep) if is_live else (self.clock.now, self.clock.sleep)
+        clocks = Clocks(now, sleep, time.time)
+        self.shelf = Shelf(store, **{"wall": time.time, **shelf})
+        self.board = Scoreboard()
+        self.buffers = WatchedBuffers(BLOCK)
+        free = self.shelf.storage.free_bytes
+        self.admission = Admission(Limits(**{"transfers": PLACES, **(limits or {})}), self.board, free, now)
+        self.tier = MemoryTier()
+        self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
+        self.told = Told()
+        authority = Authority(Keyring(SECRET))
+        intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
+        retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
+        storage, kept = self.shelf.storage, self.shelf.partials
+        self.uploads = Uploads(
+            storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
+            kept.count, kept._most,
+        )  # fmt: skip
+        self.resumable = Resumable(
+            storage, kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks,
+            ResumeRules(TTL, in_any_order),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing is held any more: no reservation, no place, no buffer, no client, no descriptor for writing."""
+        self.shelf.close()
+        if self._is_killed:
+            return
+        assert self.board.pending() == 0
+        assert self.admission.gate._free == PLACES
+        assert self.board._clients == {}
+        assert self.buffers.lent == 0
+
+    def body(self, *script: Step) -> ScriptedBody:
+        return ScriptedBody(*script, clock=self.clock)
+
+    # Short forms of the requests; a file of ``total`` bytes has ``content_of(total)`` unless a test says otherwise.
+
+    def ask(self, total: int = 100, token: str = TOKEN, **values: Any) -> Progress:
+        return self.resumable.ask(request(total, token, **values))
+
+    def piece(
+        self, first: int, end: int, total: int = 100, token: str = TOKEN, body: Any = None, **values: Any
+    ) -> Progress:
+        if body is None:
+            body = self.body(content_of(total)[first:end])
+        return self.resumable.put_piece(request(total, token, **values), Piece(first, end), body)
+
+    def whole(self, total: int = 100, token: str = TOKEN, body: Any = None, **values: Any) -> Progress:
+        body = self.body(content_of(total)) if body is None else body
+        return self.resumable.put_whole(request(total, token, **values), body)
+
+    def append(
+        self, upload_id: str, first: int, end: int, total: int = 100, body: Any = None, **values: Any
+    ) -> Progress:
+        if body is None:
+            body = self.body(content_of(total)[first:end])
+        said = Appending(first, end - first, "192.0.2.1", **values)
+        return self.resumable.append(upload_id, said, body)
+
+    def created(self, total: int = 100, face: str = "tus", **values: Any) -> str:
+        return self.resumable.create(request(total, "", **values), face, "")
+
+    def offsets(self) -> dict[str, int]:
+        """What shared state says of uploads, by their keys."""
+        self.recorder.flush()
+        return {row.key: row.offset for row in self.tier.list_sessions(0, 1000)}
+
+    def is_stored(self, path: str = "a/b.jpg") -> bool:
+        return (self.store / path).exists()
+
+
+def request(
+    total: int = 100,
+    token: str = TOKEN,
+    *,
+    path: str = "a/b.jpg",
+    content_type: str = TYPE,
+    wanted: Wanted = NOTHING,
+    must_match: bool = False,
+    client: str = "192.0.2.1",
+) -> UploadRequest:
+    message = b"\0".join((path.encode(), str(total).encode(), content_type.encode()))
+    claim = Claim(Protocol.V2, hmac.new(SECRET.encode(), message, hashlib.sha256).hexdigest())
+    return UploadRequest(slot(path), total, client, content_type, True, claim, must_match, token=token, wanted=wanted)
+
+
+def whole_sum(content: bytes, algorithm: str = "sha-256") -> Wanted:
+    """A checksum of the whole file."""
+    return Wanted(whole=(Expected(algorithm, hashlib.new(algorithm.replace("-", ""), content).digest()),))
+
+
+def piece_sum(content: bytes) -> Wanted:
+    """A checksum of this request's body."""
+    return Wanted(piece=(Expected("sha-256", hashlib.sha256(content).digest()),))
+
+
+@contextmanager
+def stalled(house: House, job: Callable[[StallingBody], Any], begun: bytes) -> Iterator[tuple[Running, StallingBody]]:
+    """A request whose body brought ``begun`` and then stalls."""
+    body = StallingBody(begun)
+    running = Running(lambda: job(body))
+    assert body.stalls.wait(PATIENCE), running.error
+    try:
+        yield running, body
+    finally:
+        body.go_on()
+        running._thread.join(PATIENCE)
