@@ -269,7 +269,7 @@ class Resumable:
             if is_whole and partial.header.face == "tus":
                 # A crash came between the last byte and publishing. A client of tus sends nothing once it hears that
                 # all is here; one of the draft completes the upload itself.
-                return self._finish(partial, checksum.NOTHING)
+                return self._finish(partial, checksum.NOTHING, ALWAYS)
             return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
