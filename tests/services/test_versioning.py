@@ -115,6 +115,17 @@ def test_if_match_is_judged_before_the_body_and_again_when_it_is_published(house
     assert current(house) == content_of(120)
 
 
+@pytest.mark.usefixtures("each_way")
+def test_if_none_match_of_a_star_never_replaces(house: House) -> None:
+    only_new = WriteConditions(if_none_match="*")
+    plain(house, conditions=only_new)
+
+    with pytest.raises(PreconditionFailed):
+        plain(house, LONGER, conditions=only_new)
+
+    assert current(house) == RIGHT
+
+
 def matching(asked: UploadRequest, etag: str) -> UploadRequest:
     return replace(asked, must_match=True, conditions=WriteConditions(if_match=etag))
 

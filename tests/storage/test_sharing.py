@@ -161,6 +161,7 @@ def test_a_file_that_was_replaced_meanwhile_is_left_alone(archive: Archive) -> N
     assert archive.content is not None
     assert archive.content.share(slot("a/2"), second, KNOWN) == 0
     assert archive.read("a/2") == newer
+    assert shared(archive, "a/3") == len(CONTENT)  # and the digest still leads to what has it
 
 
 @pytest.mark.parametrize("moment", ["before", "between"])

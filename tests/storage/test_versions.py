@@ -20,7 +20,7 @@ from hmacfs.errors import (
     StorageBusy,
     TooManyVersions,
 )
-from hmacfs.storage import slotlocks
+from hmacfs.storage import fsutil, local, slotlocks
 from hmacfs.storage import versions as module
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.slotlocks import slot_name
@@ -379,6 +379,24 @@ def test_a_version_that_is_the_current_file_is_not_shown_and_goes_with_the_sweep
     archive.versions.sweep()
 
     assert archive.version_files() == ["1"]
+    assert archive.read() == b"second"
+
+
+def test_another_server_that_starts_meanwhile_sweeps_nothing_that_is_on_its_way(
+    archive: Archive, store: Path, monkeypatch: pytest.MonkeyPatch, each_way: bool
+) -> None:
+    archive.put(b"first")
+    real = fsutil.replace_name
+    swept: list[int] = []
+
+    def sweeping(*args: Any) -> None:
+        swept.append(local.sweep_leftovers(str(store)))
+        real(*args)
+
+    monkeypatch.setattr(fsutil, "replace_name", sweeping)
+    archive.put(b"second", in_blocks=each_way)
+
+    assert swept == [0]
     assert archive.read() == b"second"
 
 
