@@ -531,6 +531,31 @@ def test_any_request_on_an_upload_resource_ends_the_one_that_runs(live: House, h
         assert live.shelf.names() == []
 
 
+def test_a_piece_that_flows_is_ended_after_the_block_that_is_on_its_way(house: House) -> None:
+    house.piece(0, 10)
+    other = house.shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert other is not None
+    body = house.body(RIGHT[10:30], lambda: other.claim(50, 60), RIGHT[30:50], RIGHT[50:])
+
+    with pytest.raises(TakenOver):
+        house.piece(10, 100, body=body)
+
+    assert body.script == [RIGHT[50:]]
+    assert house.ask().offset == 50
+    other.close()
+
+
+def test_a_piece_at_a_wrong_offset_ends_the_one_that_runs_and_is_told_where_that_one_stood(live: House) -> None:
+    upload_id = live.created()
+    with stalled(live, lambda body: live.append(upload_id, 0, 100, body=body), RIGHT[:25]) as (first, _):
+        with pytest.raises(WrongOffset) as caught:
+            live.append(upload_id, 10, 100)
+        with pytest.raises(TakenOver):
+            first.ended()
+
+    assert caught.value.offset == 25
+
+
 def test_an_offset_that_head_told_is_accepted(live: House) -> None:
     upload_id = live.created()
     with stalled(live, lambda body: live.append(upload_id, 0, 100, body=body), RIGHT[:25]):

@@ -187,6 +187,18 @@ def test_of_four_processes_that_begin_with_one_token_one_creates_it(opened: Open
         assert len(shelf.names()) == 3
 
 
+def test_a_token_whose_upload_a_crash_took_is_free_again(shelf: Shelf) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    (journal,) = shelf.store.rglob("??/*/*.log")
+
+    journal.unlink()
+
+    assert not shelf.partials.knows_token(TOKEN)
+    shelf.begin(header(path="a/c.jpg"), (0, 20)).close()
+    assert shelf.partials.knows_token(TOKEN)
+    assert shelf.left(path="a/c.jpg") == [(0, 20)]
+
+
 def test_racing_creators_never_pass_the_limit_of_a_slot(opened: Open, tmp_path: Path) -> None:
     for number in range(8):
         shelf = opened(tmp_path / f"race-{number}", most=2)
@@ -224,6 +236,17 @@ def test_a_creation_that_may_drop_drops_the_least_advanced_idle_one(shelf: Shelf
 
     assert [shelf.left(f"token-number-{number}-x") for number in range(3)] == [[(0, 50)], None, [(0, 30)]]
     assert shelf.left() == []
+
+
+@pytest.mark.parametrize("others", [3, 4, 7])
+def test_nothing_is_dropped_where_that_would_not_make_room(shelf: Shelf, others: int) -> None:
+    shelf.begin(header("token-number-0-x"), (0, 10)).close()
+
+    with pytest.raises(TooManySessions):
+        shelf.create(header(), others=others, drop_idle=True)
+
+    assert shelf.left("token-number-0-x") == [(0, 10)]
+    assert shelf.partials.count(slot("a/b.jpg")) == 1
 
 
 def test_one_that_is_being_written_is_neither_dropped_nor_disturbed(opened: Open, shelf: Shelf) -> None:
@@ -285,7 +308,7 @@ def test_expired_ones_make_room_without_a_sweep(shelf: Shelf, wall: Wall) -> Non
 
     shelf.create(header()).close()
 
-    assert shelf.partials.count(slot("a/b.jpg")) == 1
+    assert len(list(shelf.store.rglob("*.part"))) == 1
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "pwrite"])
@@ -917,7 +940,7 @@ def test_an_expired_upload_that_is_still_written_is_removed_by_nobody(shelf: She
 
     claim.write(memoryview(content_of(100)), 0, record=True, watch=None)
     claim.release()
-    assert len(list(shelf.store.rglob("*.part"))) == 1
+    assert [len(list(shelf.store.rglob(f"??/*/*{suffix}"))) for suffix in (".part", ".log")] == [1, 1]
     published(partial)
     assert shelf.read()[0] == content_of(100)
 
