@@ -8,7 +8,6 @@ does not run on gevent (command line, tests, other WSGI servers) a job is a plai
 import _queue
 import errno
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -122,13 +121,6 @@ class ThreadPool:
             entry = self._finished.popleft()
             entry.done = True
             entry.switch()
-
-
-def pause(seconds: float) -> None:
-    """Sleep within a job: its thread, and nothing else of the process."""
-    monkey = sys.modules.get("gevent.monkey")
-    sleep = monkey.get_original("time", "sleep") if monkey is not None else time.sleep
-    sleep(seconds)
 
 
 def make_pool(threads: int) -> Pool:

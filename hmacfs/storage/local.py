@@ -301,7 +301,7 @@ class LocalStorage:
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
-                os.fsync(fd)
+                fsutil.sync(fd)
             is_ready = True
             found, chain = self.place(path, Incoming(fd, entity, metadata, link, conditions))
         except BaseException as error:
@@ -365,6 +365,16 @@ class LocalStorage:
     def folder_chain(self, path: SlotPath) -> list[int]:
         """Descriptors of the directories that lead to ``path``, made where missing; for ``fsutil.close_chain``."""
         return fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
+
+    def sync_name(self, path: SlotPath) -> None:
+        """Make the name of a published file durable, as Durability says, where a crash may have kept that from being
+        done. For jobs of the disk pool; raises OSError."""
+        if self.syncs_directories:
+            chain = self.folder_chain(path)
+            try:
+                fsutil.sync_chain(chain)
+            finally:
+                fsutil.close_chain(chain)
 
     def name_new(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
         """Link a file under ``path``; the open chain of its directories. Raises FileExistsError when it is taken."""

@@ -8,7 +8,6 @@ KEY is a hash of the session token or upload id, so that no listing shows what c
 blocks, and runs in the disk pool.
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -136,7 +135,7 @@ class LocalPartials:
         with os_errors_translated():
             fd = os.open(os.path.join(self.root, "sweep.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield _locks(fd)
+            yield fsutil.try_flock(fd)
         finally:
             os.close(fd)
 
@@ -147,7 +146,7 @@ class LocalPartials:
         fsutil.make_private_directory(group)
         fd = os.open(os.path.join(group, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fsutil.patiently(lambda: fsutil.try_flock(fd))
             yield
         finally:
             os.close(fd)
@@ -344,12 +343,3 @@ class LocalPartials:
                     os.unlink(path)
             except FileNotFoundError:
                 pass
-
-
-def _locks(fd: int) -> bool:
-    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

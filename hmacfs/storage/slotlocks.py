@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import StorageBusy
-from hmacfs.offload import Pool, pause
+from hmacfs.offload import Pool
+from hmacfs.storage import fsutil
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ def _lock(fd: int, number: int) -> None:
                 raise
         if waited >= _JOB_SECONDS:
             raise Held
-        pause(_JOB_STEP)
+        fsutil.pause(_JOB_STEP)
         waited += _JOB_STEP
 
 

@@ -17,12 +17,14 @@ from hmacfs.core.upload import State
 from hmacfs.errors import (
     FileExists,
     RequestError,
+    StorageBusy,
     StorageFailed,
     StorageFull,
     TooManySessions,
     UploadExists,
     UploadGone,
 )
+from hmacfs.storage import fsutil
 from hmacfs.storage import partials as module
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.journal import Journal
@@ -568,7 +570,8 @@ def test_bytes_that_arrive_while_an_offset_is_settled_are_not_told(
     asker.close()
 
 
-def test_data_that_cannot_be_synced_is_never_told_as_durable(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_whose_data_cannot_be_synced_ends(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may drop the pages, and the next fsync would call that a success: nothing is told of them again."""
     partial = opened(durability="full").begin(header(), (0, 10))
     assert partial.settle().extents.prefix == 10
     write(partial, 10, 20)
@@ -581,7 +584,23 @@ def test_data_that_cannot_be_synced_is_never_told_as_durable(opened: Open, monke
         with pytest.raises(StorageFailed):
             partial.settle()
 
-    assert opened(boot=7).left() == [(0, 10)]
+    assert partial.settle().state is State.GONE
+    partial.close()
+
+
+def test_a_lock_that_never_comes_free_costs_seconds_and_not_a_thread(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsutil, "LOCK_SECONDS", 0.05)
+    partial = opened(durability="full").begin(header(), (0, 10))
+    path = next(partial._home.slot_dir(partial._slot) for _ in "x")
+    holder = Journal(os.open(os.path.join(partial._folder, partial.name), os.O_RDWR), 7)
+
+    with holder.guarded(), pytest.raises(StorageBusy):
+        partial.settle()
+
+    assert partial.settle().extents.prefix == 10
+    os.close(holder.fd)
     partial.close()
 
 

@@ -405,7 +405,7 @@ def test_who_holds_the_lock_makes_others_wait_and_then_give_up(reopen: Open, mon
     holder.put(b"first")
     slept: list[float] = []
     monkeypatch.setattr(slotlocks.time, "sleep", slept.append)
-    monkeypatch.setattr(slotlocks, "pause", slept.append)
+    monkeypatch.setattr(fsutil, "pause", slept.append)
 
     with holder.storage.locks.held(slot_name(slot())):
         with pytest.raises(StorageBusy):
