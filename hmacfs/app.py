@@ -20,8 +20,10 @@ from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
 from hmacfs.services.buffers import BufferPool
+from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import DownloadRules, Downloads
+from hmacfs.services.history import History
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
@@ -34,11 +36,13 @@ from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials
+from hmacfs.storage import partials, sharing, versions
 from hmacfs.storage.base import NoGraves
 from hmacfs.storage.local import LocalStorage, prepare
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
+from hmacfs.storage.sharing import LocalContent
+from hmacfs.storage.versions import LocalVersions
 from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
@@ -69,6 +73,7 @@ class Application(Flask):
         recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
         rotation: keeps the secrets current.
+        deduplicator: shares equal content; None where that is off.
     """
 
     files: files.Files
@@ -77,6 +82,7 @@ class Application(Flask):
     recorder: Recorder
     janitor: Janitor | None
     rotation: Rotation
+    deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -92,6 +98,8 @@ class Application(Flask):
         self.state.start()
         self.recorder.start()
         self.rotation.start()
+        if self.deduplicator is not None:
+            self.deduplicator.start()
         if self.janitor is not None:
             self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
@@ -102,6 +110,8 @@ class Application(Flask):
         if self.janitor is not None:
             self.janitor.stop()
         self.rotation.stop()
+        if self.deduplicator is not None:
+            self.deduplicator.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -140,6 +150,9 @@ def create_app(
     prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
     shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
+    history = _versions(settings, shop.storage)
+    content = _content(settings, shop.storage)
+    deduplicator = Deduplicator(content, shop.observer) if content else None
     kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
     uploads = Uploads(
         shop.storage,
@@ -152,10 +165,13 @@ def create_app(
         shop.retries,
         kept.count if kept else None,
         settings.max_sessions_per_slot,
+        history if settings.enable_versioning else None,
+        deduplicator,
     )
+    downloads = _downloads(settings, shop)
     site = files.Site(
         uploads=uploads,
-        downloads=_downloads(settings, shop),
+        downloads=downloads,
         deletions=Deletions(shop.storage, shop.authority, shop.recorder, NoGraves(), shop.retries),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,
@@ -166,12 +182,47 @@ def create_app(
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
         resources=_resources(settings, shop, uploads, kept) if kept else None,
+        history=History(history, downloads, shop.authority.check_download) if settings.enable_versioning else None,
     )
     app = _application(site, shop.admission)
-    app.state, app.recorder = shop.state, shop.recorder
+    app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation = _rotation(settings, keyring)
-    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
+    chores = [
+        partial(_sweep_versions, history, shop.observer),
+        *([partial(_sweep_content, content)] if content else []),
+    ]
+    interval = _sweep_seconds(settings)
+    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, interval, chores) if kept else None
     return app
+
+
+def _versions(settings: Settings, storage: LocalStorage) -> LocalVersions:
+    """Also where versioning is off: a deletion takes along what was kept when it was on."""
+    versions.prepare(settings.store_dir)
+    return LocalVersions(
+        storage,
+        settings.store_dir,
+        most=settings.max_versions,
+        per_day=settings.versions_per_day,
+        clock=time.time,
+        replaces=settings.enable_versioning,
+    )
+
+
+def _content(settings: Settings, storage: LocalStorage) -> LocalContent | None:
+    if not settings.deduplication_enabled:
+        return None
+    sharing.prepare(settings.store_dir)
+    return LocalContent(storage, settings.store_dir)
+
+
+def _sweep_content(content: LocalContent) -> None:
+    content.sweep()
+
+
+def _sweep_versions(versions: LocalVersions, observer: Observer) -> None:
+    for each in versions.sweep():
+        observer.version_removed(str(each.path or "-"), each.number, each.freed, each.reason)
 
 
 def _sweep_seconds(settings: Settings) -> float:
@@ -181,7 +232,8 @@ def _sweep_seconds(settings: Settings) -> float:
 
 def _downloads(settings: Settings, shop: _Workshop) -> Downloads:
     rules = DownloadRules(
-        signed=settings.require_signed_downloads, may_change=lambda: bool(shop.authority.accepts_deleting)
+        signed=settings.require_signed_downloads,
+        may_change=lambda: settings.enable_versioning or bool(shop.authority.accepts_deleting),
     )
     return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
 

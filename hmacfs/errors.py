@@ -41,6 +41,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- RangeNotSatisfiable  416  range-not-satisfiable
         +-- TooManyUploads       429  too-many-uploads
         +-- TooManySessions      429  too-many-sessions
+        +-- TooManyVersions      429  too-many-versions
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
@@ -296,6 +297,17 @@ class TooManySessions(RequestError):
 class TooManyUploads(RequestError):
     code, status, retry_after = "too-many-uploads", 429, 5
     sentence = "This address has too many uploads at once."
+
+
+class TooManyVersions(RequestError):
+    """VersionsPerDay. Args: retry_after: seconds until the file may be replaced again."""
+
+    code, status = "too-many-versions", 429
+    sentence = "This file has been replaced too often today."
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class RangeNotSatisfiable(RequestError):

@@ -129,7 +129,7 @@ class Settings:
         "full: file and folders synced before 201; data: the file; none",
     )
     min_free_space: int = row("MinFreeSpace", "256MiB", SIZE, "free space that uploads may not touch")
-    deduplication_enabled: bool = later("DeduplicationEnabled", False, BOOLEAN, "equal content shares one inode")
+    deduplication_enabled: bool = row("DeduplicationEnabled", False, BOOLEAN, "equal content shares one inode")
 
     # Transfers
     upload_max_size: int = row("UploadMaxSize", 1073741824, SIZE, "largest file in bytes; 0: no limit")
@@ -177,9 +177,11 @@ class Settings:
     never_ban: tuple[str, ...] = later("NeverBan", [], NETWORKS, "networks that are never blocked")
 
     # Versions and retention
-    enable_versioning: bool = later("EnableVersioning", False, BOOLEAN, "a PUT on an existing path keeps the old file")
-    max_versions: int = later("MaxVersions", 5, integer(0, 10000), "old versions kept")
-    versions_per_day: int = later("VersionsPerDay", 10, integer(0, 100000), "new versions of one path in a day")
+    enable_versioning: bool = row("EnableVersioning", False, BOOLEAN, "a PUT on an existing path keeps the old file")
+    max_versions: int = row("MaxVersions", 5, integer(0, 10000), "old versions of a path that are kept; 0: none")
+    versions_per_day: int = row(
+        "VersionsPerDay", 10, integer(0, 100000), "new versions of one path in a day; 0: no limit"
+    )
     file_ttl: int = later("FileTTL", 0, DURATION, "age limit")
     delete_files: bool = later("DeleteFiles", False, BOOLEAN, "delete by age")
     delete_files_after_period: int = later("DeleteFilesAfterPeriod", "30d", DURATION, "age limit of DeleteFiles")

@@ -23,6 +23,27 @@ class Conditions:
     if_range: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WriteConditions:
+    """The conditional header fields of a request that writes, empty where absent."""
+
+    if_match: str = ""
+    if_none_match: str = ""
+
+    def hold(self, etag: str | None) -> bool:
+        """Whether the request may be done (RFC 9110 sections 13.1.1 and 13.1.2).
+
+        Args:
+            etag: of the current file, with its quotation marks; None where there is none.
+        """
+        if self.if_match and (etag is None or not _lists(self.if_match, etag, weak=False)):
+            return False
+        return etag is None or not self.if_none_match or not _lists(self.if_none_match, etag, weak=True)
+
+
+ALWAYS = WriteConditions()
+
+
 def judge(conditions: Conditions, etag: str, modified: int) -> Outcome:
     """What a GET or HEAD should do, in the order of RFC 9110 section 13.2.2.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from hmacfs.core import bearer, contenttype, signature
 from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.signature import PLAIN, Claim, Protocol, Verdict
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
@@ -28,6 +29,7 @@ class UploadRequest:
         wanted: checksums that the request carries.
         uploader: who sends it, once that is proven; empty where the signature does not tell.
         expires_at: Unix seconds at which the file expires, once that is proven; 0 for never by claim.
+        conditions: under which an existing file may be replaced.
     """
 
     path: SlotPath
@@ -42,6 +44,7 @@ class UploadRequest:
     wanted: Wanted = NOTHING
     uploader: str = ""
     expires_at: int = 0
+    conditions: WriteConditions = ALWAYS
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"

@@ -14,6 +14,9 @@ from hmacfs.services.authority import Authority
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
 
+Opener = Callable[..., Stored]
+"""As Storage.open."""
+
 
 @dataclass(frozen=True, slots=True)
 class DownloadRequest:
@@ -111,18 +114,22 @@ class Downloads:
         self._rules = rules or DownloadRules()
         self._clock = clock
 
-    def open(self, request: DownloadRequest) -> Download:
+    def open(self, request: DownloadRequest, opener: Opener | None = None, cache_control: str = "") -> Download:
         """Find the file and decide what to send of it.
+
+        Args:
+            opener: finds another file than the current one.
+            cache_control: another than what every file is answered with.
 
         Raises:
             BadSignature, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
         """
         signed: int | None = None
-        if self._rules.signed and self._authority is not None:
+        if self._rules.signed and opener is None and self._authority is not None:
             signed = self._authority.check_download(request)
-        stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
+        stored = self._retries.run(opener or self._storage.open, request.path, with_content=not request.head)
         try:
-            download = _plan(request, stored, self._cache_control(stored, signed))
+            download = _plan(request, stored, self._cache_control(stored, signed, cache_control))
             has_body = download.length and not request.head and not download.offloaded
             if has_body and stored.content is not None:
                 end = download.first + download.length
@@ -136,15 +143,13 @@ class Downloads:
         stored.close()
         return download
 
-    def _cache_control(self, stored: Stored, signed: int | None) -> str:
+    def _cache_control(self, stored: Stored, signed: int | None, special: str) -> str:
         """How long others may keep it. Raises Gone for a file whose time is over and that nobody has removed yet."""
-        may_change, expires_at = self._rules.may_change(), stored.metadata.expires_at
-        if not expires_at:
-            return caching.cache_control(may_change=may_change, signed=signed)
-        life = expires_at - self._clock()
-        if life <= 0:
+        expires_at = stored.metadata.expires_at
+        life = expires_at - self._clock() if expires_at else None
+        if life is not None and life <= 0:
             raise Gone
-        return caching.cache_control(may_change=may_change, life=life, signed=signed)
+        return special or caching.cache_control(may_change=self._rules.may_change(), life=life, signed=signed)
 
 
 def _plan(request: DownloadRequest, stored: Stored, cache_control: str) -> Download:

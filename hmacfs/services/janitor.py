@@ -1,7 +1,7 @@
 """What is removed when its time is over. One process of all that share a store does it at a time."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from hmacfs.errors import RequestError
@@ -18,6 +18,7 @@ class Janitor:
     Args:
         turn: a ``with`` block that says whether this process is the one that sweeps now.
         interval: seconds between two sweeps.
+        chores: what else is to be done when it is our turn; may raise RequestError.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class Janitor:
         recorder: Recorder,
         observer: Observer,
         interval: float,
+        chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._partials = partials
         self._turn = turn
         self._recorder = recorder
         self._observer = observer
         self._interval = max(LEAST_SECONDS, interval)
+        self._chores = tuple(chores)
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -47,13 +50,15 @@ class Janitor:
         self._ending.set()
 
     def sweep(self) -> None:
-        """Remove unfinished uploads that have not changed for SessionTTL, if it is our turn."""
+        """Remove unfinished uploads that have not changed for SessionTTL, and do the chores, if it is our turn."""
         with self._turn() as is_ours:
             if not is_ours:
                 return
             for path, key, started_at in self._partials.sweep():
                 self._recorder.session_ended(key, started_at)
                 self._observer.upload_expired(path)
+            for chore in self._chores:
+                chore()
 
     def _run(self) -> None:
         while not self._ending.wait(self._interval):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from hmacfs.errors import RequestError
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -41,6 +43,15 @@ class Observer:
 
     def upload_expired(self, name: str) -> None:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
+
+    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+        """A version was removed by a sweep; ``size``: bytes that this freed."""
+
+    def content_shared(self, name: str, saved: int) -> None:
+        """A file shares its content with an earlier one from now on; ``saved``: bytes."""
+
+    def sharing_failed(self, name: str, error: RequestError) -> None:
+        """A file could not be compared with an earlier one; it stays as it is."""
 
     def sweep_failed(self, error: BaseException) -> None:
         """What should have been removed was not; the next sweep tries again."""

@@ -13,13 +13,13 @@ from typing import TypeVar
 from hmacfs.core import checksum, signature, upload
 from hmacfs.core.checksum import Expected, Hasher, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
     BadUploadLength,
     ChecksumMismatch,
     FileExists,
     NotFound,
-    PreconditionFailed,
     TakenOver,
     TooManyGaps,
     UnknownUpload,
@@ -158,7 +158,8 @@ class Resumable:
                 return self._progress_of(request, request.token or secrets.token_urlsafe(24))
             snapshot = partial.settle()
             if snapshot.extents.prefix == request.total and snapshot.state is State.OPEN:
-                return self._finish(partial, request.wanted)  # a crash came between the last byte and publishing
+                # A crash came between the last byte and publishing.
+                return self._finish(partial, request.wanted, request.conditions)
             return self._progress(partial, snapshot)
 
     def put_piece(
@@ -193,7 +194,7 @@ class Resumable:
             RequestError: the refusal.
         """
         request = self._proven(request)
-        self._check_vacant(request)
+        self._uploads.check_place(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         with self._session(request) as known:
             is_draft = known is not None
@@ -207,7 +208,7 @@ class Resumable:
             except BaseException:
                 self._keep_longer(partial)
                 raise
-            return self._after(partial, request.wanted, publishes=True)
+            return self._after(partial, request.wanted, request.conditions, publishes=True)
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
@@ -222,7 +223,7 @@ class Resumable:
             BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
         """
         request = self._authority.proven(request)
-        self._check_vacant(request)
+        self._uploads.check_place(request)
         with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, face, upload_id, note)
@@ -249,7 +250,7 @@ class Resumable:
                 raise BadUploadLength
             with self._admission.upload(appending.client, (total if end is None else end) - piece.first) as progress:
                 self._write(partial, piece, body, appending.wanted, progress.wrote)
-            after = self._after(partial, appending.wanted, publishes=appending.is_last is not False)
+            after = self._after(partial, appending.wanted, ALWAYS, publishes=appending.is_last is not False)
             if appending.is_last and not after.is_complete:
                 raise BadUploadLength
             return after
@@ -268,7 +269,7 @@ class Resumable:
             if is_whole and partial.header.face == "tus":
                 # A crash came between the last byte and publishing. A client of tus sends nothing once it hears that
                 # all is here; one of the draft completes the upload itself.
-                return self._finish(partial, checksum.NOTHING)
+                return self._finish(partial, checksum.NOTHING, ALWAYS)
             return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
@@ -292,9 +293,9 @@ class Resumable:
         with self._admission.upload(request.client, length) as progress:
             self._write(partial, piece, body, request.wanted, progress.wrote)
         try:
-            return self._after(partial, request.wanted, publishes=True)
+            return self._after(partial, request.wanted, request.conditions, publishes=True)
         except UploadGone:  # a plain PUT of the slot was faster
-            self._storage.check_vacant(request.path)
+            self._uploads.check_place(request)
             raise
 
     def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
@@ -327,26 +328,25 @@ class Resumable:
         is_young = self._clocks.wall() < entity.modified + self.rules.ttl
         return is_young and signature.is_digest_of(metadata.token_digest, request.token)
 
-    def _check_vacant(self, request: UploadRequest) -> None:
-        self._storage.check_vacant(request.path)
-        if request.must_match:
-            raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
-
     def _published(self, request: UploadRequest, *, may_ask: bool) -> Progress | None:
-        """The answer for a slot whose file is there already; None while it is not.
+        """The answer for a slot whose file is there already; None while it is not, or may be replaced.
 
         Raises:
-            FileExists: it is there, and not by this token. PathConflict.
+            FileExists: it is there, and not by this token. PathConflict, PreconditionFailed, TooManyVersions.
         """
         try:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
-            self._check_vacant(request)
+            self._uploads.check_place(request)
             return None
         entity, metadata = stored.entity, stored.metadata
         stored.close()
+        may_ask = may_ask and not self._uploads.replaces  # a new version may be as long as the old one
         is_same = signature.is_digest_of(metadata.token_digest, request.token) if request.token else may_ask
         if not is_same or entity.size != request.total:
+            self._uploads.check_place(request)
+            if self._uploads.replaces:
+                return None
             raise FileExists
         done = self._progress_of(request, request.token)
         return replace(done, offset=entity.size, is_complete=True, entity=entity)
@@ -512,21 +512,23 @@ class Resumable:
             if known is not None:
                 known.close()
 
-    def _after(self, partial: PartialUpload, wanted: Wanted, *, publishes: bool) -> Progress:
+    def _after(
+        self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions, *, publishes: bool
+    ) -> Progress:
         """The file is published if nothing is missing (and it may be); else what has arrived is synced."""
         if publishes and partial.look().extents.prefix == partial.header.total:
-            return self._finish(partial, wanted)
+            return self._finish(partial, wanted, conditions)
         return self._progress(partial, partial.settle())
 
-    def _finish(self, partial: PartialUpload, wanted: Wanted) -> Progress:
+    def _finish(self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions) -> Progress:
         header = partial.header
         self._hold_alone(partial)
         digest = self._verified(partial, wanted)
         token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest, header.uploader, header.expires_at)
-        entity = partial.publish(metadata)
+        entity = partial.publish(metadata, conditions)
         self._tell_end(partial)
-        self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
+        self._uploads.tell(header.path, entity, metadata, self._clocks.wall() - header.started_at)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
 

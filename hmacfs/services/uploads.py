@@ -12,12 +12,13 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import PreconditionFailed, RequestError, TooManySessions
 from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import Authority, UploadRequest
+from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.intake import Body, Clocks, Intake
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.state.base import FileRow
-from hmacfs.storage.base import Entity, Metadata, Storage
+from hmacfs.storage.base import Entity, Metadata, Storage, Versions
 
 SMALL = 64 * 1024
 """Up to this many bytes a file is collected in memory and stored in one job of the disk pool: a hop costs as much as
@@ -30,6 +31,8 @@ class Uploads:
     Args:
         partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
         most_sessions: MaxSessionsPerSlot.
+        versions: None where a file that exists is never replaced.
+        deduplicator: None where equal content is not looked for.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class Uploads:
         retries: Retries,
         partials_of: Callable[[SlotPath], int] | None = None,
         most_sessions: int = 0,
+        versions: Versions | None = None,
+        deduplicator: Deduplicator | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -55,6 +60,13 @@ class Uploads:
         self._retries = retries
         self._partials_of = partials_of
         self._most_sessions = most_sessions
+        self._versions = versions
+        self._deduplicator = deduplicator
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file that exists may be replaced (EnableVersioning)."""
+        return self._versions is not None
 
     def receive(self, request: UploadRequest, body: Body) -> Entity:
         """Store the body under its path. When this returns, the file is durable (as configured) and GET works.
@@ -66,21 +78,22 @@ class Uploads:
         request = self._authority.proven(request)
         is_small = request.total <= SMALL and not request.must_match and not request.awaits_continue
         if not is_small:
-            self._check_vacant(request)
-        hasher = hasher_for(request)
+            self.check_place(request)
+        hasher = hasher_for(request, always=self._deduplicator is not None)
         try:
             with self._admission.upload(request.client, request.total) as progress:
                 receive = self._receive_small if is_small else self._receive_large
                 entity, metadata = receive(request, body, hasher, progress)
         except RequestError as error:
             if is_small and error.status in (400, 408, 429, 503, 507):
-                self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
+                self.check_place(request)  # "exists" comes before these; a small file asks only when it matters
             raise
-        self.tell(request.path, request.total, metadata, self._clocks.now() - started)
+        self.tell(request.path, entity, metadata, self._clocks.now() - started)
         return entity
 
-    def tell(self, path: SlotPath, total: int, metadata: Metadata, seconds: float) -> None:
+    def tell(self, path: SlotPath, entity: Entity, metadata: Metadata, seconds: float) -> None:
         """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer."""
+        total = entity.size
         row = FileRow(
             path.raw.decode(),
             total,
@@ -92,6 +105,8 @@ class Uploads:
         )
         self._recorder.file_stored(row)
         self._observer.upload_completed(str(path), total, seconds)
+        if self._deduplicator is not None:
+            self._deduplicator.published(path, entity, metadata)
 
     @contextmanager
     def counted(self, path: SlotPath) -> Iterator[None]:
@@ -111,7 +126,15 @@ class Uploads:
         finally:
             self._admission.leave_slot(path)
 
-    def _check_vacant(self, request: UploadRequest) -> None:
+    def check_place(self, request: UploadRequest) -> None:
+        """Whether the file could be published now.
+
+        Raises:
+            FileExists, PathConflict, PreconditionFailed, TooManyVersions.
+        """
+        if self._versions is not None:
+            self._versions.check(request.path, request.total, request.conditions)
+            return
         self._storage.check_vacant(request.path)
         if request.must_match:
             raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
@@ -124,7 +147,7 @@ class Uploads:
         if hasher is not None:
             hasher.update(content)
         metadata = metadata_of(request, verified(hasher, request))
-        entity = self._storage.store(request.path, content, metadata)
+        entity = self._storage.store(request.path, content, metadata, request.conditions)
         progress.wrote(request.total)
         return entity, metadata
 
@@ -142,17 +165,22 @@ class Uploads:
             try:
                 self._intake.collect(body, request.total, write)
                 metadata = metadata_of(request, verified(hasher, request))
-                return staged.publish(metadata), metadata
+                return staged.publish(metadata, request.conditions), metadata
             finally:
                 staged.discard()
 
 
-def hasher_for(request: UploadRequest) -> Hasher | None:
-    """Hashing costs more than moving the bytes, so it is done only for a request that carries a checksum."""
+def hasher_for(request: UploadRequest, *, always: bool) -> Hasher | None:
+    """Hashing costs more than moving the bytes, so it is done only for a request that carries a checksum.
+
+    Args:
+        always: have the SHA-256 whatever the request carries (DeduplicationEnabled).
+    """
     wanted = request.wanted
     if wanted is checksum.NOTHING:
-        return None
-    return Hasher(checksum.algorithms((*wanted.whole, *wanted.piece)))
+        return Hasher(("sha-256",)) if always else None
+    algorithms = checksum.algorithms((*wanted.whole, *wanted.piece))
+    return Hasher(sorted({*algorithms, "sha-256"}) if always else algorithms)
 
 
 def metadata_of(request: UploadRequest, sha256: str) -> Metadata:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Extents, Span, State
 from hmacfs.errors import BadPath, RequestError, StorageBusy, StorageFailed, StorageFull
 
@@ -85,10 +86,14 @@ class Staged(Protocol):
             watch: gets the block in the same job, off the loop; for hashing.
         """
 
-    def publish(self, metadata: Metadata) -> Entity:
+    def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
         """Make the file visible under its path, durable as configured. From the moment it is visible nothing undoes it.
 
-        Raises FileExists when the path was taken meanwhile, PathConflict when it cannot be a file.
+        With versioning a file that is there becomes a version, unless it has the same content: then it stays, and is
+        the answer.
+
+        Raises FileExists when the path was taken meanwhile (without versioning), PathConflict when it cannot be a file;
+        TooManyVersions, PreconditionFailed.
         """
 
     def discard(self) -> None:
@@ -120,7 +125,9 @@ class Storage(Protocol):
 
     def stage(self, path: SlotPath) -> Staged: ...
 
-    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+    def store(
+        self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions = ALWAYS
+    ) -> Entity:
         """Stage, write and publish a small file in one job. Raises what these raise."""
 
     def delete(self, path: SlotPath) -> bool:
@@ -139,6 +146,50 @@ class Storage(Protocol):
 
         Raises:
             NotFound: for anything else: missing, a directory, behind a symlink.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OldVersion:
+    """A file that was replaced.
+
+    Attributes:
+        number: from 1, the newest highest.
+        entity: with the time at which it had been stored, not replaced.
+    """
+
+    number: int
+    entity: Entity
+    metadata: Metadata
+
+
+class Versions(Protocol):
+    """What is kept of replaced files, and whether a file may be replaced now."""
+
+    def check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
+        """Judge a file that is to come, before its body.
+
+        Args:
+            total: its bytes. One that may prove equal to the current file is not refused for VersionsPerDay yet.
+
+        Raises:
+            PathConflict, PreconditionFailed, TooManyVersions.
+        """
+
+    def of(self, path: SlotPath) -> Sequence[OldVersion]:
+        """What is kept of the path, the newest last. Raises NotFound when there is neither a file nor a version."""
+
+    def open(self, path: SlotPath, number: int, *, with_content: bool) -> Stored:
+        """As Storage.open, for one version. Raises NotFound."""
+
+
+class SharedContent(Protocol):
+    """Equal content of several files takes the space of one."""
+
+    def share(self, path: SlotPath, entity: Entity, metadata: Metadata) -> int:
+        """Let a published file share its bytes with an earlier one that has the same; the bytes saved.
+
+        Nothing changes when ``path`` is not that ``entity`` any more. Whatever happens, readers find the same content.
         """
 
 
@@ -256,10 +307,11 @@ class PartialUpload(Protocol):
         """Whether nobody else writes (any more): the whole upload is ours until ``close``. Who writes is told to give
         way."""
 
-    def publish(self, metadata: Metadata) -> Entity:
+    def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
         """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.
 
-        Raises FileExists or PathConflict when the path was taken meanwhile: the partial is removed then.
+        Raises FileExists, PathConflict or PreconditionFailed when the path was taken meanwhile: the partial is removed
+        then. TooManyVersions, StorageBusy: it stays.
         """
 
     def remove(self) -> None:

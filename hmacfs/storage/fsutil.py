@@ -10,7 +10,8 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -169,18 +170,6 @@ def open_existing_chain(root: int, segments: Sequence[bytes]) -> list[int]:
     return chain
 
 
-def unlink_regular(parent: int, name: bytes) -> os.stat_result | None:
-    """Remove a name of a regular file; facts about the file, None where the name is not that of one."""
-    try:
-        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if not stat.S_ISREG(info.st_mode):
-            return None
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        return None
-    return info
-
-
 def remove_empty_chain(chain: Sequence[int], segments: Sequence[bytes]) -> None:
     """Remove the directories of an open chain that are empty, the deepest first; the root stays.
 
@@ -269,9 +258,16 @@ def sync_chain(chain: Sequence[int]) -> None:
 
 def sync_directory(path: str) -> None:
     """Make the entries of one directory durable."""
+    with opened_directory(path) as fd:
+        os.fsync(fd)
+
+
+@contextmanager
+def opened_directory(path: str) -> Iterator[int]:
+    """A ``with`` block that has a directory open."""
     fd = os.open(path, DIRECTORY)
     try:
-        os.fsync(fd)
+        yield fd
     finally:
         os.close(fd)
 
@@ -290,6 +286,14 @@ def link_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
     os.link(source, name, src_dir_fd=source_dir, dst_dir_fd=parent, follow_symlinks=False)
 
 
+def replace_name(source_dir: int, source: bytes, parent: int, name: bytes) -> None:
+    """A staged file takes over the name of a published one in the same step: readers see the one or the other.
+
+    Where both names are of one file already nothing changes, and the source stays (rename(2)).
+    """
+    os.rename(source, name, src_dir_fd=source_dir, dst_dir_fd=parent)
+
+
 def rename(source: str, target: str) -> None:
     """Give a private file its name; one that has it already is replaced in the same step."""
     os.rename(source, target)
@@ -300,6 +304,27 @@ def replace_link(source: str, target: str) -> None:
     draft = f"{target}.{os.urandom(8).hex()}"
     os.link(source, draft, follow_symlinks=False)
     os.rename(draft, target)
+
+
+def write_private(path: str, content: bytes) -> None:
+    """A small private file has this content from now on, in one step; not synced. For who is alone in writing it: the
+    draft has one name, so that a crash leaves no more than one."""
+    draft = f"{path}.new"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, memoryview(content), 0)
+    finally:
+        os.close(fd)
+    os.rename(draft, path)
+
+
+def read_private(path: str, most: int) -> bytes:
+    """The first bytes of a small private file, at most ``most``."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, min(most, os.fstat(fd).st_size))
+    finally:
+        os.close(fd)
 
 
 def remove_file(path: str) -> None:

@@ -8,14 +8,17 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict, StorageFailed
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import fsutil, staging
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
 from hmacfs.storage.metadata import Attributes, MetadataKeeper, Sidecars
+from hmacfs.storage.slotlocks import SlotLocks, patiently, slot_name
 from hmacfs.storage.staging import StagingArea
 
 PRIVATE = ".hmacfs"
@@ -94,6 +97,26 @@ def sweep_leftovers(store_dir: str) -> int:
         raise ConfigError([f"StoreDir: {_explained(error, store_dir)}"]) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A complete file that is about to get its name.
+
+    Attributes:
+        fd: the file, open.
+        link: gives it a name in a directory: descriptor of the directory, name. Never replaces one.
+    """
+
+    fd: int
+    entity: Entity
+    metadata: Metadata
+    link: Callable[[int, bytes], None]
+    conditions: WriteConditions
+
+
+Placed = tuple[Entity, list[int]]
+"""What stands under the path now, and the open chain of its directories, still to be synced."""
+
+
 class LocalStorage:
     """The storage port over one directory.
 
@@ -121,10 +144,17 @@ class LocalStorage:
         self.on_published: Callable[[SlotPath], None] = _nothing
         """Called in the disk pool when a file was published at once, without a partial of its own, or was deleted: the
         slot's partials have no purpose any more. It must not raise."""
+        self.place: Callable[[SlotPath, Incoming], Placed] = self._place_new
+        """Gives a complete file its name, in the disk pool. Another one than ours may replace what is there."""
+        self.on_deleting: Callable[[SlotPath], None] = _nothing
+        """Called in the disk pool, under the path's lock, before a file is deleted; raises OSError."""
+        self.on_last_name: Callable[[int, str], None] = _nobody
+        """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
         self._dir_mode = dir_mode
         self._umask = fsutil.current_umask()
         with os_errors_translated():
             self._root = os.open(store_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.locks = SlotLocks(os.path.join(store_dir, PRIVATE, "slots.lock"))
             self.staging = StagingArea(os.path.join(store_dir, PRIVATE, "staging"), file_mode, self._umask)
             attributes = self._has_attributes() if use_attributes is None else use_attributes
         self._is_memory = fsutil.is_memory(self._root)
@@ -137,20 +167,22 @@ class LocalStorage:
 
     def check_vacant(self, path: SlotPath) -> None:
         with os_errors_translated():
-            self._short.run(self._check_vacant, path)
+            self._short.run(self.check_vacant_now, path)
 
     def stage(self, path: SlotPath) -> "LocalStaged":
         with os_errors_translated():
             fd, name = self._short.run(self.staging.create)
         return LocalStaged(self, path, fd, name)
 
-    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+    def store(
+        self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions = ALWAYS
+    ) -> Entity:
         with os_errors_translated():
-            return self._short.run(self._store, path, content, metadata)
+            return patiently(self._short, self._store, path, content, metadata, conditions)
 
     def delete(self, path: SlotPath) -> bool:
         with os_errors_translated():
-            return self.disk.run(self._delete, path)
+            return patiently(self.disk, self._delete, path)
 
     def free_bytes(self) -> int:
         with os_errors_translated():
@@ -162,9 +194,10 @@ class LocalStorage:
             try:
                 return self._open_now(path, with_content)
             except BlockingIOError:
-                return self.disk.run(self._open, path, with_content)
+                return self.disk.run(self.open_beneath, path.raw, with_content)
 
-    def _check_vacant(self, path: SlotPath) -> None:
+    def check_vacant_now(self, path: SlotPath) -> None:
+        """As ``check_vacant``, for jobs of the disk pool."""
         try:
             fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
@@ -184,7 +217,7 @@ class LocalStorage:
 
         Raises BlockingIOError when something would have to come from the disk.
         """
-        fd = self._opened(fsutil.open_beneath_now, path)
+        fd = self._opened(fsutil.open_beneath_now, path.raw)
         try:
             entity, changed = _identified(fd)
             metadata = self._known_metadata.get((entity.inode, changed))
@@ -199,8 +232,9 @@ class LocalStorage:
         os.close(fd)
         return LocalStored(self.disk, -1, entity, metadata, content)
 
-    def _open(self, path: SlotPath, with_content: bool) -> "LocalStored":
-        fd = self._opened(fsutil.open_beneath, path)
+    def open_beneath(self, raw: bytes, with_content: bool) -> "LocalStored":
+        """The regular file at ``raw``, relative to the store. For jobs of the disk pool; raises as ``open`` does."""
+        fd = self._opened(fsutil.open_beneath, raw)
         try:
             entity, changed = _identified(fd)
             metadata = self._keeper.read(fd, entity)
@@ -218,9 +252,9 @@ class LocalStorage:
         os.close(fd)
         return LocalStored(self.disk, -1, entity, metadata, content)
 
-    def _opened(self, opener: Callable[[int, bytes, int], int], path: SlotPath) -> int:
+    def _opened(self, opener: Callable[[int, bytes, int], int], raw: bytes) -> int:
         try:
-            return opener(self._root, path.raw, _READ)
+            return opener(self._root, raw, _READ)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -228,11 +262,11 @@ class LocalStorage:
                 raise NotFound from error
             raise translated(error) from error
 
-    def _store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+    def _store(self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions) -> Entity:
         fd, name = self.staging.create()
         try:
             fsutil.write_all(fd, memoryview(content), 0)
-            entity = self.publish_open(path, fd, metadata, partial(self.staging.link, fd, name))
+            entity = self.publish_open(path, fd, metadata, partial(self.staging.link, fd, name), conditions)
         finally:
             os.close(fd)
             self.staging.forget(name)
@@ -240,7 +274,8 @@ class LocalStorage:
         return entity
 
     def _delete(self, path: SlotPath) -> bool:
-        """In an order that a crash may cut anywhere: the name, then what only the file needed, then empty folders."""
+        """In an order that a crash may cut anywhere: old versions, the name, then what only the file needed, then empty
+        folders."""
         *parents, name = path.segments
         try:
             chain = fsutil.open_existing_chain(self._root, parents)
@@ -249,12 +284,16 @@ class LocalStorage:
                 return False
             raise
         try:
-            info = fsutil.unlink_regular(chain[-1], name)
-            if info is None:
-                return False
+            with self.locks.held(slot_name(path)):
+                if self.entity_at(path) is None:
+                    return False
+                self.on_deleting(path)
+                try:
+                    self.drop_name(chain[-1], name)
+                except FileNotFoundError:  # by other hands, just now
+                    return False
             if self.syncs_directories:
                 os.fsync(chain[-1])
-            self._keeper.forget(Entity(info.st_ino, info.st_size, info.st_mtime_ns))
             self.on_published(path)
             fsutil.remove_empty_chain(chain, parents)
         finally:
@@ -276,8 +315,16 @@ class LocalStorage:
         finally:
             os.close(fd)
 
-    def publish_open(self, path: SlotPath, fd: int, metadata: Metadata, link: Callable[[int, bytes], None]) -> Entity:
-        """Publish the file that is open as ``fd``. For jobs of the disk pool; raises OSError beside the port's errors.
+    def publish_open(
+        self,
+        path: SlotPath,
+        fd: int,
+        metadata: Metadata,
+        link: Callable[[int, bytes], None],
+        conditions: WriteConditions = ALWAYS,
+    ) -> Entity:
+        """Publish the file that is open as ``fd``. For jobs of the disk pool that go through ``patiently``; raises
+        OSError beside the port's errors.
 
         Steps in an order that a crash may cut anywhere: metadata, data synced, the name, directories synced.
 
@@ -286,18 +333,20 @@ class LocalStorage:
         """
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+        is_ready = False
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
                 fsutil.sync(fd)
-            chain = self._name(path, link)
-        except OSError as error:
-            if not (isinstance(error, FileExistsError) and self._is_published(path, entity)):
+            is_ready = True
+            found, chain = self.place(path, Incoming(fd, entity, metadata, link, conditions))
+        except BaseException as error:
+            if not (is_ready and self._is_published(path, entity)):
                 self._keeper.forget(entity)  # a crash behind the link left it published: then it is that file's
             if isinstance(error, FileExistsError):
-                self._check_vacant(path)  # tells a directory from a file
+                self.check_vacant_now(path)  # tells a directory from a file
                 raise FileExists from error
-            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
+            if isinstance(error, OSError) and error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
                 raise PathConflict from error
             raise
         try:
@@ -305,27 +354,69 @@ class LocalStorage:
                 fsutil.sync_chain(chain)  # an error here is told, yet the file stays: it may be seen already
         finally:
             fsutil.close_chain(chain)
-        return entity
+        return found
+
+    def metadata_of(self, fd: int, entity: Entity) -> Metadata:
+        """What is kept of an open file. For jobs of the disk pool; raises OSError."""
+        return self._keeper.read(fd, entity)
+
+    def forget_metadata(self, entity: Entity) -> None:
+        """A complete file is not stored after all."""
+        self._keeper.forget(entity)
+
+    def drop_name(self, parent: int, name: bytes) -> int:
+        """Remove one name of a stored file, and with the last one what is kept of it; the bytes that this frees.
+
+        For jobs of the disk pool that hold the lock of its path; raises OSError.
+
+        Args:
+            parent: descriptor of the directory.
+        """
+        fd = os.open(name, _READ | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            info = os.fstat(fd)
+            entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+            digest = self._keeper.read(fd, entity).sha256 if info.st_nlink == 2 else ""
+            if info.st_nlink == 1:
+                self._keeper.forget(entity)
+            os.unlink(name, dir_fd=parent)
+            if digest:
+                self.on_last_name(entity.inode, digest)
+            return 0 if os.fstat(fd).st_nlink else entity.size
+        finally:
+            os.close(fd)
+
+    @property
+    def shares_inodes(self) -> bool:
+        """Whether what travels with a file is in the file, so that it may have several names."""
+        return isinstance(self._keeper, Attributes)
 
     def _is_published(self, path: SlotPath, entity: Entity) -> bool:
         found = self.entity_at(path)
         return found is not None and found.inode == entity.inode
 
+    def _place_new(self, path: SlotPath, incoming: Incoming) -> Placed:
+        return incoming.entity, self.name_new(path, incoming.link)
+
+    def folder_chain(self, path: SlotPath) -> list[int]:
+        """Descriptors of the directories that lead to ``path``, made where missing; for ``fsutil.close_chain``."""
+        return fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
+
     def sync_name(self, path: SlotPath) -> None:
         """Make the name of a published file durable, as Durability says, where a crash may have kept that from being
         done. For jobs of the disk pool; raises OSError."""
         if self.syncs_directories:
-            chain = fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
+            chain = self.folder_chain(path)
             try:
                 fsutil.sync_chain(chain)
             finally:
                 fsutil.close_chain(chain)
 
-    def _name(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
-        """Link a file under ``path``; the open chain of its directories."""
+    def name_new(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
+        """Link a file under ``path``; the open chain of its directories. Raises FileExistsError when it is taken."""
         for attempt in range(_NAMINGS):
             try:
-                chain = fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
+                chain = self.folder_chain(path)
                 try:
                     link(chain[-1], path.segments[-1])
                 except BaseException:
@@ -351,6 +442,10 @@ class LocalStorage:
 
 def _nothing(_path: SlotPath) -> None:
     """Nobody wants to know."""
+
+
+def _nobody(_inode: int, _sha256: str) -> None:
+    """Nobody else has a name of it."""
 
 
 def _identified(fd: int) -> tuple[Entity, int]:
@@ -383,9 +478,9 @@ class LocalStaged:
         fsutil.write_all(self._fd, block, self._length)
         watch(block)
 
-    def publish(self, metadata: Metadata) -> Entity:
+    def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
         with os_errors_translated():
-            return self._storage.disk.run(self._publish, metadata)
+            return patiently(self._storage.disk, self._publish, metadata, conditions)
 
     def discard(self) -> None:
         fd, self._fd = self._fd, -1
@@ -393,10 +488,10 @@ class LocalStaged:
             with os_errors_translated():
                 self._storage.disk.run(self._release, fd)
 
-    def _publish(self, metadata: Metadata) -> Entity:
+    def _publish(self, metadata: Metadata, conditions: WriteConditions) -> Entity:
         storage = self._storage
         link = partial(storage.staging.link, self._fd, self._name)
-        entity = storage.publish_open(self._path, self._fd, metadata, link)
+        entity = storage.publish_open(self._path, self._fd, metadata, link, conditions)
         fd, self._fd = self._fd, -1
         try:
             self._release(fd)

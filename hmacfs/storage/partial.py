@@ -15,11 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, PathConflict, UploadComplete, UploadGone
+from hmacfs.errors import FileExists, PathConflict, PreconditionFailed, UploadComplete, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
+from hmacfs.storage.slotlocks import patiently
 
 if TYPE_CHECKING:
     from hmacfs.storage.partials import LocalPartials
@@ -70,8 +72,9 @@ class LocalPartial:
     def take_over(self) -> bool:
         return self.run(self.take_over_now)
 
-    def publish(self, metadata: Metadata) -> Entity:
-        return self.run(self._publish, metadata)
+    def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
+        with os_errors_translated():
+            return patiently(self._home.storage.disk, self._publish, metadata, conditions)
 
     def remove(self) -> None:
         self.run(self.remove_now)
@@ -197,7 +200,7 @@ class LocalPartial:
         watch(memoryview(block))
         return len(block)
 
-    def _publish(self, metadata: Metadata) -> Entity:
+    def _publish(self, metadata: Metadata, conditions: WriteConditions) -> Entity:
         """Publish under the lock of everything: nobody has the data open for writing, and nobody will."""
         state = self.journal.state
         upload.move(state, Event.PUBLISH)
@@ -212,8 +215,8 @@ class LocalPartial:
             self._settle()
         fd = self.open_data(os.O_RDONLY)
         try:
-            entity = self._link(fd, metadata)
-        except (FileExists, PathConflict, fsutil.SyncFailed):
+            entity = self._link(fd, metadata, conditions)
+        except (FileExists, PathConflict, PreconditionFailed, fsutil.SyncFailed):
             self.remove_now()
             raise
         finally:
@@ -228,7 +231,7 @@ class LocalPartial:
             pass  # the file is there and synced, which nothing may undo now
         return entity
 
-    def _link(self, fd: int, metadata: Metadata) -> Entity:
+    def _link(self, fd: int, metadata: Metadata, conditions: WriteConditions) -> Entity:
         storage = self._home.storage
         folder = os.open(self._folder, fsutil.DIRECTORY)
 
@@ -236,7 +239,7 @@ class LocalPartial:
             fsutil.link_name(folder, self.data_name.encode(), parent, target)
 
         try:
-            return storage.publish_open(self.header.path, fd, metadata, link)
+            return storage.publish_open(self.header.path, fd, metadata, link, conditions)
         except FileExists:
             # A crash between the link and the note in the journal: the file there is this very one.
             entity = storage.entity_at(self.header.path)

@@ -25,6 +25,7 @@ from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal, boot_tag
 from hmacfs.storage.local import PRIVATE, LocalStorage
 from hmacfs.storage.partial import LocalPartial
+from hmacfs.storage.slotlocks import slot_name
 
 T = TypeVar("T")
 
@@ -36,11 +37,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{24}[0-9a-f]{32}")
 _SLOT_AT = 24
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def slot_name(path: SlotPath) -> str:
-    """The folder of a slot's partials."""
-    return sha256(path.raw).hexdigest()[:32]
 
 
 def key_of(face: str, secret: str) -> str:

@@ -4,6 +4,8 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hmacfs.storage import fsutil
 
@@ -76,6 +78,25 @@ class StagingArea:
         finally:
             os.close(fd)
         return True
+
+
+@contextmanager
+def named(area: StagingArea, fd: int, link: Callable[[int, bytes], None]) -> Iterator[bytes]:
+    """A ``with`` block in which a complete file has a name in the staging area, from where it may be renamed.
+
+    It is locked meanwhile, so that no other server takes it for abandoned; what a crash leaves, the next start removes.
+
+    Args:
+        fd: the file, open.
+        link: gives it a name: descriptor of the directory, name.
+    """
+    draft = secrets.token_hex(16).encode()
+    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: a file whose content is shared may be here twice
+    try:
+        link(area.fd, draft)
+        yield draft
+    finally:
+        area.forget(draft)
 
 
 def sweep(directory: str) -> int:

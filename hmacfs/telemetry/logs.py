@@ -140,6 +140,15 @@ class LogObserver(Observer):
     def upload_expired(self, name: str) -> None:
         event(logging.INFO, f"Unfinished upload removed: {name}", reason="SessionTTL")
 
+    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+        event(logging.INFO, f"Version removed: {name}", version=number, freed=size, reason=reason)
+
+    def content_shared(self, name: str, saved: int) -> None:
+        event(logging.INFO, f"Content shared: {name}", saved=saved)
+
+    def sharing_failed(self, name: str, error: RequestError) -> None:
+        event(logging.WARNING, f"Content not shared: {name}", code=error.code, detail=error.detail)
+
     def sweep_failed(self, error: BaseException) -> None:
         detail = error.detail if isinstance(error, RequestError) else type(error).__name__
         event(logging.ERROR, "Sweep failed, the next one tries again", detail=detail)

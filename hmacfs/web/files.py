@@ -5,7 +5,7 @@ that is not allowed, and werkzeug's redirects and decoded paths never come in.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint
@@ -27,7 +27,8 @@ from hmacfs.errors import (
 )
 from hmacfs.services.authority import Authority
 from hmacfs.services.deletions import Deletions
-from hmacfs.services.downloads import Downloads
+from hmacfs.services.downloads import Download, DownloadRequest, Downloads
+from hmacfs.services.history import History
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
 from hmacfs.web import errors, requests, responses, tus
@@ -69,6 +70,7 @@ class Site:
         clock: monotonic seconds.
         verify_checksums: ChecksumVerification.
         resources: for resumable uploads; None where they are off.
+        history: of files that were replaced; None where versioning is off.
     """
 
     uploads: Uploads
@@ -83,6 +85,7 @@ class Site:
     clock: Callable[[], float]
     verify_checksums: bool = True
     resources: Resources | None = None
+    history: History | None = None
 
 
 class Files:
@@ -178,13 +181,23 @@ class Files:
         return Reply(204, headers + self._site.cors.preflight(", ".join(methods)))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
-        offload = self._site.offload
-        threshold = offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
+        threshold = self._site.offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
         asked = requests.download(environ, path, threshold, self._site.authority.accepts_reading)
         exchange.protocol = asked.claim.protocol.value if asked.claim else "none"
-        download = self._site.downloads.open(asked)
+        if self._site.history is not None and (number := requests.version(environ)) is not None:
+            return self._old(asked, exchange, self._site.history, number)
+        return self._sent(self._site.downloads.open(asked), path, exchange)
+
+    def _old(self, asked: DownloadRequest, exchange: Exchange, history: History, number: int) -> Reply:
+        """Args: number: of the version, 0 for the list of them."""
+        asked = replace(asked, offload_from=None)  # the proxy in front cannot reach versions
+        if not number:
+            return responses.version_list(history.listed(asked), asked.path, head=asked.head)
+        return self._sent(history.open(asked, number), asked.path, exchange)
+
+    def _sent(self, download: Download, path: SlotPath, exchange: Exchange) -> Reply:
         try:
-            return responses.downloaded(download, path, offload, exchange)
+            return responses.downloaded(download, path, self._site.offload, exchange)
         except BaseException:
             if download.transfer is not None:
                 download.transfer.close()

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from hmacfs.core import checksum, contentrange, contenttype, signature
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.paths import SlotPath
-from hmacfs.core.preconditions import Conditions
+from hmacfs.core.preconditions import ALWAYS, Conditions, WriteConditions
 from hmacfs.core.signature import PLAIN, Claim, Protocol
 from hmacfs.errors import BadContentRange, BadHeader, BadQuery, LengthRequired, UnsupportedCoding
 from hmacfs.services.authority import DeletionRequest, UploadRequest
@@ -25,6 +25,7 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _MAX_LENGTH_DIGITS = 30
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _CHECKSUM_FIELDS = {"HTTP_" + name.upper().replace("-", "_"): name for name in checksum.FIELDS}
 _CHECKSUM_KEYS = frozenset(_CHECKSUM_FIELDS)
 
@@ -75,7 +76,14 @@ def upload(
         awaits_continue="HTTP_EXPECT" in environ,
         token=token(environ),
         wanted=wanted(environ),
+        conditions=_write_conditions(environ),
     )
+
+
+def _write_conditions(environ: Environ) -> WriteConditions:
+    if "HTTP_IF_MATCH" not in environ and "HTTP_IF_NONE_MATCH" not in environ:
+        return ALWAYS
+    return WriteConditions(environ.get("HTTP_IF_MATCH", ""), environ.get("HTTP_IF_NONE_MATCH", ""))
 
 
 def token(environ: Environ) -> str:
@@ -148,6 +156,23 @@ def download(
         offload_from=offload_from,
         claim=claim,
     )
+
+
+def version(environ: Environ) -> int | None:
+    """Which version of a file the query asks for: 0 for the list of them, None for the current file.
+
+    What is no number of a version is -1, which nothing has. Raises BadQuery.
+    """
+    query = environ.get("QUERY_STRING", "")
+    if "version" not in query:
+        return None
+    parameters = _parameters(query, _SIGNING)
+    if "versions" in parameters:
+        return 0
+    if "version" not in parameters:
+        return None
+    number = parameters["version"]
+    return int(number) if _VERSION.fullmatch(number) else -1
 
 
 def wants_json(environ: Environ) -> bool:

@@ -1,16 +1,20 @@
 """Answers that are not errors."""
 
+import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from urllib.parse import quote
 
-from hmacfs.core import checksum, paths
+from hmacfs.core import checksum, contenttype, paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import StorageFailed
 from hmacfs.services.downloads import Download, Transfer
+from hmacfs.services.history import CACHE_NEVER
 from hmacfs.services.observer import Exchange
-from hmacfs.storage.base import Entity
+from hmacfs.storage.base import Entity, OldVersion
 from hmacfs.web.reply import Headers, Reply
 
 BLOCK = 256 * 1024
@@ -70,6 +74,23 @@ def downloaded(download: Download, path: SlotPath, offload: Offload, exchange: E
     return Reply(download.status, headers, FileBody(download.transfer, download.first, download.length, exchange))
 
 
+def version_list(versions: Sequence[OldVersion], path: SlotPath, *, head: bool) -> Reply:
+    """200 with one JSON object for each version, the newest last."""
+    listed = [
+        {
+            "version": each.number,
+            "size": each.entity.size,
+            "etag": each.entity.etag,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_dated(each.entity.modified))),
+            "type": each.metadata.content_type or contenttype.by_extension(path.name),
+        }
+        for each in versions
+    ]
+    body = json.dumps(listed).encode() + b"\n"
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Reply(200, [*headers, ("Cache-Control", CACHE_NEVER), *SAFE_HEADERS], b"" if head else body)
+
+
 def _download_headers(download: Download) -> Headers:
     entity = download.entity
     headers = [
@@ -92,8 +113,12 @@ def _download_headers(download: Download) -> Headers:
 
 @lru_cache(maxsize=1024)
 def _http_date(seconds: int) -> str:
-    # A file may carry a time that no HTTP date can say, such as the year 10000.
-    return formatdate(min(max(seconds, 0), 253402300799), usegmt=True)
+    return formatdate(_dated(seconds), usegmt=True)
+
+
+def _dated(seconds: int) -> int:
+    """A file may carry a time that no HTTP date can say, such as the year 10000."""
+    return min(max(seconds, 0), 253402300799)
 
 
 class FileBody:

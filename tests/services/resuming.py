@@ -24,6 +24,9 @@ from hmacfs.services.secrets import Keyring
 from hmacfs.services.uploads import Uploads
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
+from hmacfs.storage import versions as local_versions
+from hmacfs.storage.local import LocalStorage
+from hmacfs.storage.versions import LocalVersions
 from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
 from tests.support.polling import PATIENCE
 from tests.support.resuming import TTL, TYPE, Shelf, content_of, slot
@@ -105,6 +108,11 @@ class Running:
         return self.result
 
 
+def kept_versions(store: Path, storage: LocalStorage, most: int = 5, per_day: int = 0) -> LocalVersions:
+    local_versions.prepare(str(store))
+    return LocalVersions(storage, str(store), most=most, per_day=per_day, clock=time.time)
+
+
 class House:
     """The use cases over a real store.
 
@@ -112,6 +120,7 @@ class House:
         is_live: time passes by itself; else it passes where somebody waits.
         is_killed: its requests are cut by the end of the process, so what they had taken is given back by nobody.
         rules: of Limits.
+        versions: arguments of LocalVersions; None where nothing is ever replaced.
     """
 
     def __init__(
@@ -123,6 +132,7 @@ class House:
         in_any_order: bool = True,
         limits: dict[str, int] | None = None,
         pace: dict[str, float] | None = None,
+        versions: dict[str, int] | None = None,
         **shelf: Any,
     ) -> None:
         self.store = store
@@ -142,9 +152,10 @@ class House:
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
+        self.versions = None if versions is None else kept_versions(store, storage, **versions)
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
-            kept.count, kept._most,
+            kept.count, kept._most, self.versions,
         )  # fmt: skip
         self.resumable = Resumable(
             storage, kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks,

@@ -92,6 +92,16 @@ def make_ext4(image: Path, mebibytes: int) -> None:
     _run(["mkfs.ext4", "-q", "-F", str(image)])
 
 
+def make_xfs(image: Path, mebibytes: int) -> None:
+    """An image file with an empty xfs, which has reflinks; at least 300 MiB, sparse."""
+    with open(image, "wb") as opened:
+        opened.truncate(mebibytes * 1024 * 1024)
+    try:
+        _run(["mkfs.xfs", "-q", str(image)])
+    except FileNotFoundError:
+        skip_or_fail("mkfs.xfs is not installed")
+
+
 def refuses(server: Server) -> bool:
     """Whether new connections are refused."""
     try:

@@ -1,0 +1,63 @@
+"""Which old versions of a file are kept, and whether a new one may come now (protocol, section 5.5).
+
+Versions are numbered from 1, the newest highest. Time is an argument, in Unix seconds.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is remembered of a path beside its versions.
+
+    Attributes:
+        highest: the number that was given last, kept or not.
+        made: when its file was replaced, for as long as it counts.
+    """
+
+    highest: int = 0
+    made: tuple[int, ...] = ()
+
+
+def seconds_to_wait(ledger: Ledger, per_day: int, now: float) -> int:
+    """How long until the file may be replaced again; 0 for now.
+
+    A moment within a day of now counts, on either side: a clock that was set back neither frees a path nor blocks it
+    for longer than a day.
+
+    Args:
+        per_day: VersionsPerDay; 0 for no limit.
+    """
+    recent = _recent(ledger, now)
+    if not per_day or len(recent) < per_day:
+        return 0
+    frees = recent[len(recent) - per_day] + DAY
+    return max(1, min(DAY, math.ceil(frees - now)))
+
+
+def replaced(ledger: Ledger, number: int, per_day: int, now: float) -> Ledger:
+    """The ledger once the file has been replaced at ``now``; it never grows beyond ``per_day`` moments.
+
+    Args:
+        number: of the version that the replaced file becomes, as ``next_number`` gives it or a crash left it.
+    """
+    made = (*_recent(ledger, now), int(now))[-per_day:] if per_day else ()
+    return Ledger(max(ledger.highest, number), made)
+
+
+def next_number(ledger: Ledger, kept: Collection[int]) -> int:
+    """The number of one more version. Args: kept: those that are there; a ledger may have been lost."""
+    return max(ledger.highest, *kept, 0) + 1
+
+
+def surplus(numbers: Collection[int], most: int) -> list[int]:
+    """Which versions are too many: the oldest ones. Args: most: MaxVersions."""
+    return sorted(numbers)[: max(0, len(numbers) - most)]
+
+
+def _recent(ledger: Ledger, now: float) -> list[int]:
+    return sorted(moment for moment in ledger.made if abs(now - moment) < DAY)
