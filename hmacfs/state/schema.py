@@ -17,6 +17,7 @@ from sqlalchemy import (
     cast,
     func,
     inspect,
+    or_,
     select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -27,7 +28,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
 
-VERSION = 1
+VERSION = 2
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -102,6 +103,15 @@ outdated = Table(
     **_OPTIONS,
 )
 
+leases = Table(
+    "hmacfs_leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
 schema = Table(
     "hmacfs_schema",
     metadata,
@@ -144,24 +154,47 @@ def upsert_columns(table: Table) -> Insert:
     return statement.on_conflict_do_update(index_elements=keys, set_=values)
 
 
+def take_lease(dialect: str, now: int) -> Insert:
+    """Insert a lease, or replace one that is over at ``now`` or the same holder's already, in one statement."""
+    if dialect == "mysql":
+        statement = mysql.insert(leases)
+        may = or_(leases.c.holder == statement.inserted.holder, leases.c.expires_at <= now)
+        # MySQL sets one column after the other: once the holder is ours, the first question says yes.
+        both: dict[str, Any] = {
+            name: func.if_(may, statement.inserted[name], leases.c[name]) for name in ("holder", "expires_at")
+        }
+        return statement.on_duplicate_key_update(both)
+    insert = postgresql.insert(leases) if dialect == "postgresql" else sqlite.insert(leases)
+    new = {name: insert.excluded[name] for name in ("holder", "expires_at")}
+    may = or_(leases.c.holder == insert.excluded.holder, leases.c.expires_at <= now)
+    return insert.on_conflict_do_update(index_elements=["name"], set_=new, where=may)
+
+
 def create(connection: Connection) -> None:
-    """Make what is missing. Several processes may do so at the same moment.
+    """Make what is missing, also what an earlier version did not have. Several processes may do so at once.
 
     Raises:
-        StateUnavailable: the tables are of another version than this program's.
+        StateUnavailable: the tables are of a later version than this program's.
     """
-    if not inspect(connection).has_table(schema.name):
+    if _version(connection) < VERSION:
         _lock(connection)
         # The version comes last: whoever sees it sees everything.
-        metadata.create_all(connection, [files, sessions, outdated], checkfirst=True)
+        metadata.create_all(connection, [files, sessions, outdated, leases], checkfirst=True)
         metadata.create_all(connection, [schema], checkfirst=True)
         connection.execute(upsert(schema, connection.dialect.name), {"id": 1, "version": VERSION})
         _unlock(connection)
-    found = connection.execute(select(schema.c.version)).scalar()
-    if found is None:  # the other process is between its last two statements
+    found = _version(connection)
+    if found == 0:  # the other process is between its last two statements
         raise StateUnavailable("the tables are being made")
     if found != VERSION:
         raise StateUnavailable(f"the tables are of version {found}, this program knows version {VERSION}")
+
+
+def _version(connection: Connection) -> int:
+    """Of the tables that are there; 0 for none."""
+    if not inspect(connection).has_table(schema.name):
+        return 0
+    return connection.execute(select(schema.c.version)).scalar() or 0
 
 
 def _lock(connection: Connection) -> None:

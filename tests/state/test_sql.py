@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import event, select, text, update
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import engines, schema
@@ -75,6 +75,19 @@ def test_tables_that_are_there_are_left_alone(tier: SqlTier, make: Make) -> None
 
     assert again.find_file("a") == file_row("a")
     again.close()
+
+
+def test_tables_of_an_earlier_version_get_what_they_lack_and_keep_their_rows(tier: SqlTier, make: Make) -> None:
+    tier.record_files([file_row("a")])
+    tier.run(lambda connection: connection.exec_driver_sql("DROP TABLE hmacfs_leases"))
+    tier.run(lambda connection: connection.execute(update(schema.schema).values(version=1)))
+
+    later = make()
+
+    assert later.lease("sweep", "here", 60, NOW)
+    assert later.find_file("a") == file_row("a")
+    assert tier.run(lambda connection: connection.execute(select(schema.schema.c.version)).scalar()) == schema.VERSION
+    later.close()
 
 
 def test_tables_of_another_version_are_not_touched(tier: SqlTier, make: Make) -> None:
