@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, tiers
+from hmacfs import boot, configfile, retention, tiers
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
@@ -32,6 +32,7 @@ from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import partials, secretfile
+from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage, prepare
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.telemetry import logs
@@ -62,14 +63,14 @@ class Application(Flask):
         admission: told when the server is about to stop.
         state: what workers and servers share.
         recorder: writes it behind the answers.
-        janitor: removes what is over; None where nothing ever is.
+        janitor: removes what is over.
     """
 
     files: files.Files
     admission: Admission
     state: SharedState
     recorder: Recorder
-    janitor: Janitor | None
+    janitor: Janitor
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -77,22 +78,22 @@ class Application(Flask):
         return super().wsgi_app(environ, start_response)
 
     def drain(self) -> None:
-        """Refuse new uploads from now on; what runs goes on. The server calls this when it is about to stop."""
+        """Refuse new uploads from now on; what runs goes on, but for a sweep. The server calls this when it is about to
+        stop."""
         self.admission.draining = True
+        self.janitor.stop()
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()
         self.recorder.start()
-        if self.janitor is not None:
-            self.janitor.start()
+        self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
         atexit.register(self.stop)
 
     def stop(self) -> None:
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
-        if self.janitor is not None:
-            self.janitor.stop()
+        self.janitor.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -102,6 +103,7 @@ class _Workshop:
     """What several use cases work with."""
 
     storage: LocalStorage
+    graves: LocalGraves
     authority: Authority
     admission: Admission
     intake: Intake
@@ -150,13 +152,8 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     )
     app = _application(site, shop.admission)
     app.state, app.recorder = shop.state, shop.recorder
-    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
+    app.janitor = retention.janitor(settings, shop.storage, shop.graves, kept, shop.state, shop.recorder, shop.observer)
     return app
-
-
-def _sweep_seconds(settings: Settings) -> float:
-    """Unfinished uploads go soon after their time, also where it is shorter than SweepInterval."""
-    return min(settings.sweep_interval, settings.session_ttl / 4)
 
 
 def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Workshop:
@@ -180,7 +177,8 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
     state = tiers.shared_state(settings, _tell_tier)
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks)
+    graves = retention.graves(settings, storage)
+    return _Workshop(storage, graves, authority, admission, intake, observer, state, recorder, retries, clocks)
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hmacfs import __version__, configfile, rehearsal
+from hmacfs import __version__, configfile, rehearsal, retention
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners
 from hmacfs.server.config import gunicorn_settings, worker_count
@@ -75,6 +75,8 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
         for address in _kept.bound_to:
             logs.event(logging.INFO, f"Listening on {address}")
+        for sentence in retention.told(settings):
+            logs.event(logging.INFO, sentence)
         if announce is not None:
             announce(settings, _kept.bound_to)
 

@@ -31,6 +31,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- TakenOver            409  taken-over
         +-- UploadExists         409  upload-exists
         +-- UploadGone           410  upload-gone
+        +-- Gone                 410  gone
         +-- LengthRequired       411  length-required
         +-- PreconditionFailed   412  precondition-failed
         +-- UnsupportedTus       412  unsupported-tus-version
@@ -246,6 +247,13 @@ class UploadExists(RequestError):
 class UploadGone(RequestError):
     code, status = "upload-gone", 410
     sentence = "This upload has ended."
+
+
+class Gone(RequestError):
+    """Expired or deleted, and known to be."""
+
+    code, status = "gone", 410
+    sentence = "The file has expired or was deleted."
 
 
 class LengthRequired(RequestError):

@@ -84,7 +84,7 @@ class Staged(Protocol):
     def publish(self, metadata: Metadata) -> Entity:
         """Make the file visible under its path, durable as configured. From the moment it is visible nothing undoes it.
 
-        Raises FileExists when the path was taken meanwhile, PathConflict when it cannot be a file.
+        Raises FileExists when the path was taken meanwhile, PathConflict when it cannot be a file, Gone.
         """
 
     def discard(self) -> None:
@@ -93,7 +93,7 @@ class Staged(Protocol):
 
 class Storage(Protocol):
     def check_vacant(self, path: SlotPath) -> None:
-        """Raises FileExists or PathConflict when ``path`` could not be published now."""
+        """Raises FileExists, PathConflict or Gone when ``path`` could not be published now."""
 
     def stage(self, path: SlotPath) -> Staged: ...
 
@@ -111,7 +111,18 @@ class Storage(Protocol):
 
         Raises:
             NotFound: for anything else: missing, a directory, behind a symlink.
+            Gone: missing, and known to have been there.
         """
+
+
+class Graves(Protocol):
+    """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
+
+    def bury(self, path: SlotPath) -> None:
+        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm."""
+
+    def buried(self, path: SlotPath) -> bool:
+        """Whether ``path`` was deleted, or has expired, in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +233,8 @@ class PartialUpload(Protocol):
     def publish(self, metadata: Metadata) -> Entity:
         """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.
 
-        Raises FileExists or PathConflict when the path was taken meanwhile: the partial is removed then.
+        Raises FileExists or PathConflict when the path was taken meanwhile, Gone when its file has gone: the partial is
+        removed then.
         """
 
     def remove(self) -> None:
@@ -269,8 +281,11 @@ class Partials(Protocol):
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""
 
-    def sweep(self) -> Sequence[tuple[str, str]]:
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str]]:
         """Remove what has not changed for SessionTTL, and what a crash left.
+
+        Args:
+            removes: False only to tell.
 
         Returns path, as ``core.paths.shown`` writes it, and key of each unfinished upload that was removed.
         """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict, StorageFailed
+from hmacfs.errors import ConfigError, FileExists, Gone, NotFound, PathConflict, StorageFailed
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import fsutil, staging
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
@@ -116,6 +116,8 @@ class LocalStorage:
         self.syncs_directories = durability == "full"
         self.on_published: Callable[[SlotPath], None] = _nothing
         """Called in the disk pool when a file was published at once, without a partial of its own; must not raise."""
+        self.is_buried: Callable[[SlotPath], bool] = _never
+        """Asked in the disk pool whether a path is gone and known to be."""
         self._dir_mode = dir_mode
         self._umask = fsutil.current_umask()
         with os_errors_translated():
@@ -154,13 +156,16 @@ class LocalStorage:
                 return self._open_now(path, with_content)
             except BlockingIOError:
                 return self.disk.run(self._open, path, with_content)
+            except NotFound:
+                self._short.run(self._refuse_buried, path)
+                raise
 
     def _check_vacant(self, path: SlotPath) -> None:
         try:
             fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                return
+                return self._refuse_buried(path)
             if fsutil.is_missing(error):
                 raise PathConflict from error
             raise translated(error) from error
@@ -169,6 +174,10 @@ class LocalStorage:
         finally:
             os.close(fd)
         raise PathConflict if is_directory else FileExists
+
+    def _refuse_buried(self, path: SlotPath) -> None:
+        if self.is_buried(path):
+            raise Gone
 
     def _open_now(self, path: SlotPath, with_content: bool) -> "LocalStored":
         """Open and read what the kernel has cached, in the loop: a hop to the pool costs more than all of it.
@@ -191,7 +200,11 @@ class LocalStorage:
         return LocalStored(self.disk, -1, entity, metadata, content)
 
     def _open(self, path: SlotPath, with_content: bool) -> "LocalStored":
-        fd = self._opened(fsutil.open_beneath, path)
+        try:
+            fd = self._opened(fsutil.open_beneath, path)
+        except NotFound:
+            self._refuse_buried(path)
+            raise
         try:
             entity, changed = _identified(fd)
             metadata = self._keeper.read(fd, entity)
@@ -245,6 +258,14 @@ class LocalStorage:
         finally:
             os.close(fd)
 
+    def claimed_end(self, place: bytes, entity: Entity) -> int:
+        """When the file at an absolute path is to go by its uploader's claim, 0 for never. Blocks."""
+        return self._keeper.claimed_end(place, entity)
+
+    def forget_metadata(self, entity: Entity) -> None:
+        """A file has lost its last name: what was kept beside it goes too. Blocks."""
+        self._keeper.forget(entity)
+
     def publish_open(self, path: SlotPath, fd: int, metadata: Metadata, link: Callable[[int, bytes], None]) -> Entity:
         """Publish the file that is open as ``fd``. For jobs of the disk pool; raises OSError beside the port's errors.
 
@@ -255,6 +276,8 @@ class LocalStorage:
         """
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+        if self.is_buried(path) and self.entity_at(path) is None:
+            raise Gone
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
@@ -310,6 +333,11 @@ class LocalStorage:
 
 def _nothing(_path: SlotPath) -> None:
     """Nobody wants to know."""
+
+
+def _never(_path: SlotPath) -> bool:
+    """Nothing is known to be gone."""
+    return False
 
 
 def _identified(fd: int) -> tuple[Entity, int]:

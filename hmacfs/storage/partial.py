@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, PathConflict, UploadComplete, UploadGone
+from hmacfs.errors import FileExists, Gone, PathConflict, UploadComplete, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
@@ -208,7 +208,7 @@ class LocalPartial:
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata)
-        except (FileExists, PathConflict):
+        except (FileExists, Gone, PathConflict):
             self.remove_now()
             raise
         finally:

@@ -104,12 +104,13 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self) -> Sequence[tuple[str, str]]:
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str]]:
         removed: list[tuple[str, str]] = []
         for group in self._run(os.listdir, self.root):
-            if group not in ("tokens", "sweep.lock"):
-                removed += self._run(self._sweep_group, group)
-        self._run(self._sweep_tokens)
+            if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
+                removed += self._run(self._sweep_group, group, removes)
+        if removes:
+            self._run(self._sweep_tokens)
         return removed
 
     def clear(self, path: SlotPath, keep: str = "") -> None:
@@ -133,16 +134,6 @@ class LocalPartials:
     def token_path(self, name: str) -> str:
         """The second name of the journal ``name``."""
         return os.path.join(self._tokens, name.removesuffix(LOG))
-
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """A ``with`` block that says whether this process is the only one of all on this store that sweeps now."""
-        with os_errors_translated():
-            fd = os.open(os.path.join(self.root, "sweep.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield _locks(fd)
-        finally:
-            os.close(fd)
 
     @contextmanager
     def locked(self, slot: str) -> Iterator[None]:
@@ -291,7 +282,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str) -> list[tuple[str, str]]:
+    def _sweep_group(self, group: str, removes: bool) -> list[tuple[str, str]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -300,12 +291,14 @@ class LocalPartials:
                 partial = self._open(slot, name)
                 if partial is not None:
                     is_over = partial.look_now().state is not State.OPEN
-                    if self._is_expired(partial) and partial.take_over_now():
-                        partial.remove_now()
+                    if self._is_expired(partial) and (partial.take_over_now() if removes else partial.is_idle_now()):
+                        if removes:
+                            partial.remove_now()
                         if not is_over:
                             removed.append((str(partial.header.path), partial.header.key))
                     partial.close()
-            self._sweep_slot(slot)
+            if removes:
+                self._sweep_slot(slot)
         return removed
 
     def _sweep_slot(self, slot: str) -> None:
@@ -338,12 +331,3 @@ class LocalPartials:
                     os.unlink(path)
             except FileNotFoundError:
                 pass
-
-
-def _locks(fd: int) -> bool:
-    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
