@@ -161,8 +161,13 @@ class Resumable:
                 return self._finish(partial, request.wanted)  # a crash came between the last byte and publishing
             return self._progress(partial, snapshot)
 
-    def put_piece(self, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+    def put_piece(
+        self, request: UploadRequest, piece: Piece, body: Body, found: Callable[[str], None] | None = None
+    ) -> Progress:
         """Take the bytes from ``piece.first`` to ``piece.end``; publish the file when they were the last missing ones.
+
+        Args:
+            found: told the token of the session that the piece goes to, so that a refusal can carry it too.
 
         Raises:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
@@ -172,6 +177,8 @@ class Resumable:
             return self._replayed(request, piece, body, published)
         try:
             with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
+                if found is not None:
+                    found(partial.header.secret)
                 return self._put_piece(partial, request, piece, body)
         except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
             if (published := self._published(request, may_ask=False)) is None:
@@ -193,12 +200,12 @@ class Resumable:
         header = self._header(request, content_type, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
-            self._created(header, drop_idle=False, is_draft=is_draft) as partial,
+            self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
                 self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
             except BaseException:
-                self._keep_longer(partial, is_draft=is_draft)
+                self._keep_longer(partial)
                 raise
             return self._after(partial, request.wanted, publishes=True)
 
@@ -381,6 +388,16 @@ class Resumable:
             partial.close()
 
     @contextmanager
+    def _staged(self, header: UploadHeader, *, is_draft: bool) -> Iterator[PartialUpload]:
+        """The partial of a plain PUT: on its own, where its token stands for another one."""
+        try:
+            with self._created(header, drop_idle=False, is_draft=is_draft) as partial:
+                yield partial
+        except UploadExists:  # that one began at this moment
+            with self._created(header, drop_idle=False, is_draft=True) as partial:
+                yield partial
+
+    @contextmanager
     def _by_id(self, upload_id: str) -> Iterator[PartialUpload]:
         partial = self._partials.resolve(upload_id)
         if partial is None:
@@ -435,10 +452,10 @@ class Resumable:
             claim.release()
             self._tell(partial, partial.look())
 
-    def _keep_longer(self, partial: PartialUpload, *, is_draft: bool) -> None:
+    def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
         ours = partial.look().extents
-        if not is_draft:
+        if not partial.is_draft:
             if not ours.recorded:
                 partial.remove()
             return

@@ -210,6 +210,10 @@ class PartialUpload(Protocol):
 
     header: UploadHeader
 
+    @property
+    def is_draft(self) -> bool:
+        """Whether it is not what its token stands for."""
+
     def look(self) -> Snapshot:
         """As it is recorded, synced or not."""
 

@@ -99,7 +99,7 @@ class LocalPartials:
         return self._run(self._knows_token, key_of("session", token))
 
     def count(self, path: SlotPath) -> int:
-        return self._run(lambda: len(self._names(slot_name(path), DATA)))
+        return self._run(self._count, slot_name(path))
 
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
@@ -208,14 +208,24 @@ class LocalPartials:
                 idle.append(partial)
                 continue
             partial.close()
-        has_room = len(self._names(slot, DATA)) + others < self._most
+        excess = len(self._names(slot, DATA)) + others + 1 - self._most
         for partial in sorted(idle, key=lambda each: each.look_now().extents.recorded):
-            if not has_room:
+            if excess == 1:  # where bodies on their way fill the slot, dropping one would help nobody
                 partial.remove_now(tidy=False)
-                has_room = True
+                excess = 0
             partial.close()
-        if not has_room:
+        if excess > 0:
             raise TooManySessions
+
+    def _count(self, slot: str) -> int:
+        """What has expired counts for nothing, whenever the next sweep comes."""
+        count = len(self._names(slot, DATA))
+        for name in self._names(slot, LOG) if count else ():
+            partial = self._open(slot, name)
+            if partial is not None:
+                count -= partial.look_now().state is State.OPEN and self._is_expired(partial)
+                partial.close()
+        return count
 
     def _names(self, slot: str, suffix: str) -> list[str]:
         try:

@@ -85,19 +85,17 @@ class DraftFace:
             raise BadContentRange  # RFC 9110 section 14.4: it means nothing here, so it is refused and never ignored
         is_last = structured.boolean(environ["HTTP_UPLOAD_COMPLETE"], "Upload-Complete")
         length = requests.body_length(environ)
-        total = _declared(environ)
-        if total is None:
-            total = length if is_last else None
-        if total is None:
+        declared = _declared(environ)
+        if declared is None and not is_last:
             raise BadHeader("Upload-Length is missing: the total is signed")
-        if length is not None and (length > total or (is_last and length != total)):
+        if declared is not None and length is not None and (length > declared or (is_last and length != declared)):
             raise BadUploadLength
-        upload = requests.upload(environ, path, self._client, total=total)
+        upload = requests.upload(environ, path, self._client, total=declared)  # else Content-Length declares it, or 411
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         interim = self._resources.interim and _takes_104(environ)
         if is_last and length is not None and not interim:
             entity = self._resources.uploads.receive(upload, body_of(environ))
-            exchange.received = total
+            exchange.received = upload.total
             file_headers = self._resources.file_headers(path, entity)
             return Reply(201, [_COMPLETE, *file_headers, ("Content-Length", "0")])
         upload_id = self._resources.resumable.create(upload, "draft", "")

@@ -41,13 +41,16 @@ class SessionFace:
             progress = resumable.put_whole(upload, body)
             exchange.received = upload.total
         else:
-            progress = resumable.put_piece(upload, Piece(said.first, said.last + 1), body)
+            progress = resumable.put_piece(upload, Piece(said.first, said.last + 1), body, self._found)
             exchange.received = said.length
         return self._told(progress)
 
     def dress(self, reply: Reply, error: RequestError) -> None:  # noqa: ARG002 - whatever it was
         if self._token:
             reply.headers.append(("X-Session-Token", self._token))
+
+    def _found(self, token: str) -> None:
+        self._token = token
 
     def _told(self, progress: Progress) -> Reply:
         headers: Headers = []

@@ -9,6 +9,7 @@ from contextlib import suppress
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import (
+    BadContentRange,
     BadHeader,
     BadMediaType,
     MethodNotAllowed,
@@ -85,6 +86,8 @@ class TusFace:
         for name in ("HTTP_UPLOAD_DEFER_LENGTH", "HTTP_UPLOAD_CONCAT"):
             if name in environ:
                 raise BadHeader("an extension of tus that is not offered")
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise BadContentRange  # it tells a total too (protocol, section 2, SIZE), and pieces are not created so
         total = tus.number(environ.get("HTTP_UPLOAD_LENGTH", ""), "Upload-Length")
         note = environ.get("HTTP_UPLOAD_METADATA", "")
         content_type = tus.file_type(tus.metadata(note))

@@ -88,6 +88,12 @@ def anywhere(size: int, count: int, seed: int) -> list[tuple[str, int]]:
     return [(f"byte-{place}", place) for place in (chosen.randrange(1, size) for _ in range(count))]
 
 
+def many_at_once(kind: Kind, size: int, seed: int) -> Cut:
+    """One upload through many cuts: beside boundaries, behind the last byte, and anywhere."""
+    places = around(size, CHUNK, ["first", "middle", "end"]) + anywhere(size, 5, seed)
+    return Cut(tuple(sorted(place for _, place in places)), kind, "many")
+
+
 def upload_through(
     server: Server, fleet: Fleet, variant: Variant, source: Source, cut: Cut, chunk: int = CHUNK
 ) -> Measured:
@@ -106,7 +112,7 @@ def upload_through(
         assert not proxy.pending, f"never came to {list(proxy.pending)}"
         assert outcome.bytes == source.size
         check_stored(server, path, source)
-        until(lambda: not left_behind(server), "nothing of the upload is left in the private folder")
+        check_nothing_left(server)
     (server.store_dir / path).unlink()
     return Measured(outcome.resumed, proxy.forwarded - source.size)
 
@@ -122,6 +128,14 @@ def check_stored(server: Server, path: str, source: Source) -> None:
             digest.update(block)
     assert (int(answer["Content-Length"]), digest.digest()) == (source.size, source.digest)
     assert answer["Content-Type"] == TYPE
+
+
+def check_nothing_left(server: Server) -> None:
+    """The upload's data is soon gone from the private folder, and no file of the store is open any more."""
+    try:
+        until(lambda: not left_behind(server), "nothing is left of the upload")
+    except AssertionError as error:
+        raise AssertionError(f"left behind: {left_behind(server)}") from error
 
 
 def left_behind(server: Server) -> list[str]:

@@ -1,8 +1,10 @@
 """The clients by name, each started when it is first asked for."""
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 
@@ -90,12 +92,22 @@ class Fleet:
 class _Session:
     def run(self, job: Job) -> Outcome:
         path = Path(job.file)
-        resumed = session_client.upload(job.url, path, job.type, job.chunk)
+        with _errors_as_failures():
+            resumed = session_client.upload(job.url, path, job.type, job.chunk)
         return Outcome(resumed, path.stat().st_size)
 
 
 class _Ietf:
     def run(self, job: Job) -> Outcome:
         path = Path(job.file)
-        url, resumed = ietf_client.upload(job.url, path, job.type, job.chunk)
+        with _errors_as_failures():
+            url, resumed = ietf_client.upload(job.url, path, job.type, job.chunk)
         return Outcome(resumed, path.stat().st_size, url)
+
+
+@contextmanager
+def _errors_as_failures() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from error

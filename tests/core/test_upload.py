@@ -278,9 +278,11 @@ def test_a_piece_is_refused_exactly_where_it_leaves_more_gaps_than_may_be(
         ([(0, 10)], [(0, 9), (20, 30)], False),
         ([(0, 10)], [(0, 5), (20, 24)], True),
         ([(0, 10)], [(20, 40)], False),
+        ([(0, 5), (10, 50)], [(0, 10)], False),
     ],
     ids=[
         "nothing", "shorter", "equal", "longer", "both nothing", "more in all", "less in all", "only a later part",
+        "more, but a smaller offset",
     ],
 )  # fmt: skip
 def test_what_a_broken_off_put_replaces(ours: list[Span], theirs: list[Span], expected: bool) -> None:

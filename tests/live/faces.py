@@ -3,13 +3,10 @@
 import secrets
 from dataclasses import dataclass, field
 
-from tests.support.http import Answer, Connection, Headers, Site, head_of, query_of, request, url_of
+from tests.support.http import Answer, Connection, Site, head_of, request
+from tests.support.slot import DRAFT_BODY, LAST, MORE, TUS, TUS_BODY, Slot, tus
 
 FACES = ("session", "tus", "draft")
-
-_TUS = ("Tus-Resumable", "1.0.0")
-_TUS_BODY = ("Content-Type", "application/offset+octet-stream")
-_DRAFT_BODY = ("Content-Type", "application/partial-upload")
 
 
 @dataclass
@@ -36,28 +33,21 @@ class Upload:
     def begin(self, site: Site, end: int = 0) -> Answer:
         """The first request. Args: end: how many bytes of the file it brings."""
         if self.face == "session":
-            return self.send(site, 0, end) if end else self._ask_session(site)
-        told = [("Upload-Length", str(self.total)), ("Content-Length", str(end))]
-        if self.face == "tus":
-            told += [_TUS, _TUS_BODY] if end else [_TUS]
-        else:
-            told += [("Upload-Complete", "?0")]
-        method = "POST" if self.face == "tus" else "PUT"
-        answer = request(site, method, self._slot(site), told, self.content[:end])
+            return self.send(site, 0, end) if end else self.ask(site)
+        slot, body = self._slot(site), self.content[:end]
+        answer = slot.create_tus(body or None) if self.face == "tus" else slot.create_draft(body)
         self.location = answer.get("Location") or ""
         return answer
 
     def head(self, site: Site, first: int, end: int) -> bytes:
         """The head of a request that brings the bytes from ``first`` to ``end``."""
-        length = ("Content-Length", str(end - first))
         if self.face == "session":
-            span = ("Content-Range", f"bytes {first}-{end - 1}/{self.total}")
-            return head_of("PUT", self._slot(site), [length, span, self._token])
-        at = ("Upload-Offset", str(first))
+            slot = self._slot(site)
+            return slot.put_head(end - first, [slot.range(first, end - first), ("X-Session-Token", self.token)])
+        told = [("Content-Length", str(end - first)), ("Upload-Offset", str(first))]
         if self.face == "tus":
-            return head_of("PATCH", self.location, [length, _TUS, _TUS_BODY, at])
-        last = ("Upload-Complete", "?1" if end == self.total else "?0")
-        return head_of("PATCH", self.location, [length, _DRAFT_BODY, at, last])
+            return head_of("PATCH", self.location, [*told, TUS, TUS_BODY])
+        return head_of("PATCH", self.location, [*told, DRAFT_BODY, LAST if end == self.total else MORE])
 
     def send(self, site: Site, first: int, end: int, body: bytes | None = None) -> Answer:
         """Bring the bytes from ``first`` to ``end``. Args: body: other bytes than the file's."""
@@ -69,9 +59,8 @@ class Upload:
     def ask(self, site: Site) -> Answer:
         """How much is there? In the faces with a resource this ends whoever writes."""
         if self.face == "session":
-            return self._ask_session(site)
-        headers: Headers = [_TUS] if self.face == "tus" else []
-        return request(site, "HEAD", self.location, headers)
+            return self._slot(site).ask(self.token)
+        return self._of_resource(site, "HEAD")
 
     def offset(self, site: Site) -> int:
         """What ``ask`` is told."""
@@ -81,15 +70,10 @@ class Upload:
 
     def terminate(self, site: Site) -> Answer:
         """Give the upload up; not in the session face."""
-        return request(site, "DELETE", self.location, [_TUS] if self.face == "tus" else [])
+        return self._of_resource(site, "DELETE")
 
-    @property
-    def _token(self) -> tuple[str, str]:
-        return "X-Session-Token", self.token
+    def _of_resource(self, site: Site, method: str) -> Answer:
+        return tus(site, method, self.location) if self.face == "tus" else request(site, method, self.location)
 
-    def _slot(self, site: Site) -> str:
-        return f"{url_of(site, self.path)}?{query_of(site, self.path, self.total)}"
-
-    def _ask_session(self, site: Site) -> Answer:
-        span = ("Content-Range", f"bytes */{self.total}")
-        return request(site, "PUT", self._slot(site), [("Content-Length", "0"), span, self._token])
+    def _slot(self, site: Site) -> Slot:
+        return Slot(site, self.path, self.total)

@@ -14,6 +14,7 @@ from tests.support.slot import (
     Slot,
     content,
     draft_patch,
+    face,
     token_header,
     tus,
     tus_patch,
@@ -81,10 +82,6 @@ BAD = [
     ("Upload-Checksum", "sha1"),
     ("Upload-Checksum", "sha1 AAAA"),
 ]
-
-
-def face(answer: Answer) -> tuple[int, str | None]:
-    return answer.status, answer.code
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tests.support.slot import (
     Slot,
     content,
     draft_patch,
+    face,
     token_header,
     tus,
     tus_patch,
@@ -27,10 +28,6 @@ from tests.support.slot import (
 
 TOKEN = "a-token-of-this-test"
 WAYS = ("session", "tus", "draft")
-
-
-def face(answer: Answer) -> tuple[int, str | None]:
-    return answer.status, answer.code
 
 
 def kept_in(server: Server) -> list[str]:
@@ -132,6 +129,16 @@ def test_without_chunking_enabled_only_a_piece_at_the_offset_is_accepted(in_orde
     ] * 4
     assert [answer.status for answer in accepted] == [202, 201]
     assert get(in_order, slot.path).body == body
+
+
+def test_a_refusal_tells_the_token_also_to_a_client_that_sent_none(in_order: Server) -> None:
+    slot, token = Slot(in_order, "order/forgetful", 30), "a-token-of-order-0003"
+    slot.piece(0, b"0123456789", token)
+
+    refused = slot.piece(20, b"0123456789")
+
+    assert face(refused) == (409, "mismatching-upload-offset")
+    assert (refused["Upload-Offset"], refused["X-Session-Token"]) == ("10", token)
 
 
 def test_without_chunking_enabled_a_refused_piece_is_not_asked_to_go_on(in_order: Server) -> None:

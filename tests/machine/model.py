@@ -265,8 +265,8 @@ class Model:
                 upload.is_published, upload.is_half_published = not killed, killed
                 upload.last_byte = upload.last_touch = self.now
                 upload.is_sure = True
-            elif killed and upload.face != "session" and not upload.is_published:
-                upload.is_sure = False
+            elif killed and not upload.is_published:
+                upload.is_sure = False  # the worker was to remove it next
             else:
                 upload.has_ended = True
 

@@ -68,7 +68,7 @@ class Resources:
         if body.has_length and (length > slot.total or (is_last and length != slot.total)):
             return request, Expected([May(400)])
         if is_last and body.has_length:  # "Upload-Complete: ?1" with everything: a plain PUT
-            digests = frozenset(filter(None, (whole, wrong(body) if checksums.piece is False else None)))
+            digests = checksums.of_whole(body, whole)
             mays = self._sessions.whole_mays(slot, "", body, digests)
             return request, Expected(mays, lambda: self._sessions.whole_lost(slot, "", body, digests))
         return request, self._creation(upload, body, checksums, whole, is_last=is_last)
@@ -97,7 +97,6 @@ class Resources:
         def lose() -> None:
             for other in self._droppable(upload.slot.path):
                 other.is_sure = False
-            model.leftovers[upload.slot.path] = model.leftovers.get(upload.slot.path, 0) + 1
             model.lost(upload, 0, b"" if checksums.piece is False else body.content[:total])
             if is_last is False:
                 model.maybe_files.pop(upload.slot.path, None)
@@ -194,7 +193,7 @@ class Resources:
             upload.may, upload.must = upload.may | upload.must, frozenset()
         after = upload.content.copy().record(offset, body.content[: total - offset])
         whole = checksums.whole_digest(after, body)
-        fields = [*_words_of(upload), ("Upload-Offset", str(offset))]
+        fields = [("Upload-Offset", str(offset))]
         if draft:
             fields += [("Upload-Complete", _boolean(is_last)), ("Content-Type", DRAFT_TYPE)]
             fields += checksums.fields(body, whole)
@@ -263,7 +262,9 @@ class Resources:
             model.keep(upload, with_bytes=bool(arrived))
 
         def maybe(_answer: Answer) -> None:
-            upload.content.may_record(offset, body.arrived[: total - offset] if open_end and piece is None else b"")
+            upload.content.may_record(
+                offset, body.arrived[: total - offset] if open_end and piece is not False else b""
+            )
             model.keep(upload)
 
         def grown(answer: Answer) -> None:

@@ -32,6 +32,11 @@ class Checksums:
             return None
         return sha256(exact) if self.whole and exact is not None else wrong(body)
 
+    def of_whole(self, body: Body, whole: bytes | None) -> frozenset[bytes]:
+        """Digests that the file must have where the body is all of it."""
+        piece = None if self.piece is None else sha256(body.content) if self.piece else wrong(body)
+        return frozenset(filter(None, (whole, piece)))
+
     def fields(self, body: Body, whole: bytes | None) -> list[tuple[str, str]]:
         """The header fields; Content-Digest for the piece."""
         fields = [] if whole is None else [(self.spelling, _spelt(self.spelling, whole))]
@@ -137,12 +142,12 @@ class Sessions:
 
     def piece(self, slot: Slot, token: str, first: int, body: Body, checksums: Checksums) -> tuple[Request, Expected]:
         """Bytes from ``first`` on, at least one, within the total."""
-        upload = self._target(slot, token, first)
+        upload, token = self._target(slot, token, first)
         after = upload.content.copy().record(first, body.content)
         whole = checksums.whole_digest(after, body)
         last = first + len(body.content) - 1
         fields = [("Content-Range", f"bytes {first}-{last}/{slot.total}"), *checksums.fields(body, whole)]
-        request = put(slot, token or (upload.secret if first else ""), body, fields)
+        request = put(slot, token, body, fields)
         if slot.path in self._model.files:
             return request, Expected(self._at_published(slot, token, asks=False, is_cut=body.is_cut))
         is_new = not self._model.certainty(upload)
@@ -156,19 +161,22 @@ class Sessions:
             mays += self._on(upload, first, body, checksums, whole)
         return request, Expected(mays, lose)
 
-    def _target(self, slot: Slot, token: str, first: int) -> Upload:
-        """The upload that a piece belongs to. A first piece without a token begins one of its own.
+    def _target(self, slot: Slot, token: str, first: int) -> tuple[Upload, str]:
+        """The upload that a piece belongs to, and the token to send with it.
 
-        Which of several gets a later one without a token is nowhere said: with more than one, its token is sent.
+        A first piece without a token begins an upload of its own. Which of several gets a later one is nowhere said, so
+        only where there is one at most it is sent without.
         """
-        model, sessions = self._model, [each for each in self._model.sessions(slot) if each.secret]
+        model, sessions = self._model, self._model.sessions(slot)
+        if not token and first and len(sessions) > 1:
+            token = max(each.secret for each in sessions) or "a-token-that-nobody-knows"
         if token:
             upload = model.session(slot, token)
         else:
             upload = sessions[0] if first and sessions else model.begun("session", "", slot)
         if model.certainty(upload) is Is.MAYBE:
             upload.doubt()
-        return upload
+        return upload, token
 
     def _admission(self, upload: Upload, token: str, first: int) -> tuple[list[May], bool]:
         """Refusals that may come before the body, and whether it may be taken after all."""
@@ -232,12 +240,14 @@ class Sessions:
         content = Content(slot.total).record(0, body.content)
         whole = checksums.whole_digest(content, body)
         request = put(slot, token, body, checksums.fields(body, whole))
-        digests = frozenset(filter(None, (whole, None if checksums.piece is not False else wrong(body))))
-        mays = self.whole_mays(slot, token, body, digests)
+        digests = checksums.of_whole(body, whole)
+        mays = self.whole_mays(slot, token, body, digests, whole)
         return request, Expected(mays, lambda: self.whole_lost(slot, token, body, digests))
 
-    def whole_mays(self, slot: Slot, token: str, body: Body, digests: frozenset[bytes]) -> list[May]:
-        """Args: digests: that the request declares of the file; wrong ones and perhaps right ones."""
+    def whole_mays(
+        self, slot: Slot, token: str, body: Body, digests: frozenset[bytes], whole: bytes | None = None
+    ) -> list[May]:
+        """Args: digests: all that the request declares. whole: the one that stays with what its token stands for."""
         model = self._model
         elsewhere = model.elsewhere(slot, token) if token else Is.NOT
         mays = [May(403)] if elsewhere else []
@@ -249,7 +259,7 @@ class Sessions:
             # "one more is 429" is one rule, "whatever partials exist" another
             mays.append(May(429))
         if body.is_cut:
-            return [*mays, May(400, lambda _answer: self._keep_longer(slot, token, body, digests))]
+            return [*mays, May(400, lambda _answer: self._keep_longer(slot, token, body, digests, whole))]
         if digests - {sha256(body.content)}:
             return [*mays, May(400)]
         file = File(slot, Content(slot.total).record(0, body.content), token)
@@ -267,9 +277,8 @@ class Sessions:
             upload.content.may_record(0, body.content)
             upload.may |= digests
             model.keep(upload)
-        model.leftovers[slot.path] = model.leftovers.get(slot.path, 0) + 1
 
-    def _keep_longer(self, slot: Slot, token: str, body: Body, digests: frozenset[bytes]) -> None:
+    def _keep_longer(self, slot: Slot, token: str, body: Body, digests: frozenset[bytes], whole: bytes | None) -> None:
         """A plain PUT broke off: what arrived is what its token stands for, if it is longer."""
         if not token or not body.sent:
             return
@@ -277,7 +286,9 @@ class Sessions:
         known, recorded = model.certainty(upload), upload.content.recorded
         if known is Is.NOT or (known is Is.SURELY and body.sent >= recorded.stop):
             upload.content = Content(slot.total).record(0, body.arrived)
-            upload.must, upload.may = digests, upload.may | upload.must
+            # Content-Digest was of this body: whether it binds what goes on from here is nowhere said.
+            upload.may |= digests | upload.must
+            upload.must = frozenset(filter(None, (whole,)))
             model.keep(upload, with_bytes=True)
         elif known is Is.MAYBE or body.sent > upload.content.least:
             # Longer than the beginning that is there, and not more bytes: whether that is "longer" is nowhere said.

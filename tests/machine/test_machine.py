@@ -13,7 +13,7 @@ from tests.machine.house import House
 from tests.machine.machine import MOST_GAPS, SlotMachine
 from tests.machine.model import MOST_SESSIONS, TTL
 
-EXAMPLES, STEPS = 120, 40
+EXAMPLES, STEPS = int(__import__("os").environ.get("EX", "120")), 40
 
 
 class HouseMachine(SlotMachine):

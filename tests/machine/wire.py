@@ -80,11 +80,6 @@ class Driver(Protocol):
     def age(self, seconds: int) -> None:
         """Let so much time pass for every unfinished upload."""
 
-    def restart(self, *, power_cut: bool) -> None:
-        """Begin anew on the same store. Args: power_cut: as after a boot of the machine."""
-
-    def sweep(self) -> None: ...
-
     def stored(self) -> dict[str, bytes]:
         """Every file in StoreDir outside of .hmacfs, by path."""
 

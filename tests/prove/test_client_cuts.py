@@ -1,11 +1,22 @@
-"""Every client through every cut: 20 MiB in pieces of 256 KiB, and 100 MiB once."""
+"""Every client through every cut: 20 MiB in requests of 256 KiB, the same in one request, and 100 MiB once."""
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.clients.cuts import CHUNK, SIZE, Cut, Measured, Source, anywhere, around, make_source, upload_through
+from tests.clients.cuts import (
+    CHUNK,
+    SIZE,
+    Cut,
+    Measured,
+    Source,
+    anywhere,
+    around,
+    make_source,
+    many_at_once,
+    upload_through,
+)
 from tests.clients.fleet import VARIANTS, Fleet, Variant
 from tests.prove.tables import write_table
 from tests.support.cutting import Kind
@@ -36,19 +47,16 @@ def one_cut_each(seed: int) -> Iterator[Cut]:
     return (Cut((place,), kind, title) for (title, place), kind in zip(places, kinds, strict=False))
 
 
-def large_cut(seed: int) -> Cut:
-    places = around(LARGE, CHUNK, ["first", "middle", "end"], [0]) + anywhere(LARGE, 7, seed)
-    return Cut(tuple(sorted(place for _, place in places)), Kind.SILENT, "large")
-
-
 def sweep(server: Server, fleet: Fleet, variant: Variant, small: Source, large: Source, seed: int) -> Tally:
     tally = Tally()
-    uploads = [(small, cut) for cut in one_cut_each(seed)] + [(large, large_cut(seed))]
-    for source, cut in uploads:
+    uploads = [(small, cut, CHUNK) for cut in one_cut_each(seed)]
+    uploads += [(small, many_at_once(kind, SIZE, seed), SIZE) for kind in Kind]
+    uploads += [(large, many_at_once(Kind.SILENT, LARGE, seed), CHUNK)]
+    for source, cut, chunk in uploads:
         try:
-            tally.good.append(upload_through(server, fleet, variant, source, cut))
+            tally.good.append(upload_through(server, fleet, variant, source, cut, chunk))
         except AssertionError as error:  # the others are worth knowing too
-            tally.bad.append(f"{variant} {source.size} {cut}: {error}")
+            tally.bad.append(f"{variant} {source.size} bytes, {cut} at {cut.places}: {error}")
     return tally
 
 
@@ -62,8 +70,8 @@ def test_every_client_uploads_the_right_file_through_every_cut(tmp_path: Path) -
         tallies = {
             variant.name: sweep(server, fleet, variant, small, large, seed) for seed, variant in enumerate(VARIANTS)
         }
-    columns = ("client", "uploads", "wrong", "asked where to go on, at most", "bytes sent again, at most")
+    columns = ("client", "uploads", "failed", "asked where to go on, at most", "bytes sent again, at most")
     rows = [tally.row(name) for name, tally in tallies.items()]
-    write_table("client-cuts", "Uploads through cuts: 20 MiB in requests of 256 KiB, and 100 MiB", columns, rows)
+    write_table("client-cuts", "Uploads through cuts", columns, rows)
 
     assert [line for tally in tallies.values() for line in tally.bad] == []

@@ -389,6 +389,23 @@ def test_two_whole_bodies_with_one_token_at_once_both_go_on_and_the_first_is_pub
     assert live.shelf.names() == []
 
 
+def test_a_whole_body_whose_token_begins_an_upload_at_the_same_moment_stages_on_its_own(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = house.shelf.partials.create
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(house.shelf.partials, "create", real)
+        house.piece(0, 10, body=house.body(b"x" * 10))
+        return real(*args, **options)
+
+    monkeypatch.setattr(house.shelf.partials, "create", meanwhile)
+
+    assert house.whole().is_complete
+    assert house.shelf.read() == FILE
+    assert house.shelf.names() == []
+
+
 def test_an_empty_file_is_published_by_every_way(house: House) -> None:
     assert house.whole(total=0).is_complete
     upload_id = house.created(total=0, path="a/c.jpg")
@@ -512,6 +529,31 @@ def test_any_request_on_an_upload_resource_ends_the_one_that_runs(live: House, h
         with pytest.raises(UnknownUpload):
             live.resumable.head(upload_id)
         assert live.shelf.names() == []
+
+
+def test_a_piece_that_flows_is_ended_after_the_block_that_is_on_its_way(house: House) -> None:
+    house.piece(0, 10)
+    other = house.shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert other is not None
+    body = house.body(RIGHT[10:30], lambda: other.claim(50, 60), RIGHT[30:50], RIGHT[50:])
+
+    with pytest.raises(TakenOver):
+        house.piece(10, 100, body=body)
+
+    assert body.script == [RIGHT[50:]]
+    assert house.ask().offset == 50
+    other.close()
+
+
+def test_a_piece_at_a_wrong_offset_ends_the_one_that_runs_and_is_told_where_that_one_stood(live: House) -> None:
+    upload_id = live.created()
+    with stalled(live, lambda body: live.append(upload_id, 0, 100, body=body), RIGHT[:25]) as (first, _):
+        with pytest.raises(WrongOffset) as caught:
+            live.append(upload_id, 10, 100)
+        with pytest.raises(TakenOver):
+            first.ended()
+
+    assert caught.value.offset == 25
 
 
 def test_an_offset_that_head_told_is_accepted(live: House) -> None:
@@ -759,10 +801,11 @@ def test_a_completion_that_meets_an_existing_file_is_refused_and_the_partial_goe
     assert house.shelf.names() == []
 
 
-@pytest.mark.parametrize("call", ["setxattr", "link", "pwrite"])
+@pytest.mark.parametrize("call", ["fsync", "link", "pwrite"])
 def test_an_upload_that_is_deleted_while_it_is_published_is_either_deleted_or_published(
-    house: House, monkeypatch: pytest.MonkeyPatch, call: str
+    make: Make, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    house = make(durability="full")
     upload_id = house.created()
     house.append(upload_id, 0, 100, is_last=False)
     outcomes: list[str] = []

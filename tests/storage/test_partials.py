@@ -1,10 +1,13 @@
 """Unfinished uploads on disk: who writes, what is told, what a crash leaves, what goes when (protocol, section 5)."""
 
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,11 @@ from hmacfs.errors import (
 )
 from hmacfs.storage import partials as module
 from hmacfs.storage.base import Metadata
+from hmacfs.storage.journal import Journal
 from hmacfs.storage.partial import LocalPartial
+from hmacfs.storage.staging import StagingArea
 from tests.support.resuming import (
+    CHANGING,
     TTL,
     TYPE,
     Shelf,
@@ -87,7 +93,7 @@ def shelf(opened: Open) -> Shelf:
 @pytest.fixture(params=["attributes", "sidecars"])
 def each_keeper(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Options of a shelf: where what a file remembers is kept."""
-    return {"use_attributes": request.param == "attributes"}
+    return {"use_attributes": None if request.param == "attributes" else False}
 
 
 def published(partial: LocalPartial) -> None:
@@ -152,14 +158,16 @@ def test_the_furthest_session_of_the_same_total_and_type_is_found(shelf: Shelf) 
 
 
 def test_bytes_behind_a_gap_make_no_session_the_furthest(shelf: Shelf) -> None:
-    shelf.begin(header("token-with-a-gap-1"), (20, 100)).close()
-    shelf.begin(header("token-with-prefix"), (0, 1)).close()
+    for number in range(8):  # a folder lists its files in any order
+        path = f"a/{number}.jpg"
+        shelf.begin(header(f"token-with-a-gap-{number}", path=path), (20, 100)).close()
+        shelf.begin(header(f"token-with-prefix-{number}", path=path), (0, 1)).close()
 
-    best = shelf.partials.furthest(slot("a/b.jpg"), 100, TYPE)
+        best = shelf.partials.furthest(slot(path), 100, TYPE)
 
-    assert best is not None
-    assert best.header.secret == "token-with-prefix"
-    best.close()
+        assert best is not None
+        assert best.header.secret == f"token-with-prefix-{number}"
+        best.close()
 
 
 def test_of_four_processes_that_begin_with_one_token_one_creates_it(opened: Open, tmp_path: Path) -> None:
@@ -177,6 +185,18 @@ def test_of_four_processes_that_begin_with_one_token_one_creates_it(opened: Open
         assert shelf.left() == [(0, 10)]
         assert shelf.partials.count(slot("a/b.jpg")) == 1
         assert len(shelf.names()) == 3
+
+
+def test_a_token_whose_upload_a_crash_took_is_free_again(shelf: Shelf) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    (journal,) = shelf.store.rglob("??/*/*.log")
+
+    journal.unlink()
+
+    assert not shelf.partials.knows_token(TOKEN)
+    shelf.begin(header(path="a/c.jpg"), (0, 20)).close()
+    assert shelf.partials.knows_token(TOKEN)
+    assert shelf.left(path="a/c.jpg") == [(0, 20)]
 
 
 def test_racing_creators_never_pass_the_limit_of_a_slot(opened: Open, tmp_path: Path) -> None:
@@ -216,6 +236,17 @@ def test_a_creation_that_may_drop_drops_the_least_advanced_idle_one(shelf: Shelf
 
     assert [shelf.left(f"token-number-{number}-x") for number in range(3)] == [[(0, 50)], None, [(0, 30)]]
     assert shelf.left() == []
+
+
+@pytest.mark.parametrize("others", [3, 4, 7])
+def test_nothing_is_dropped_where_that_would_not_make_room(shelf: Shelf, others: int) -> None:
+    shelf.begin(header("token-number-0-x"), (0, 10)).close()
+
+    with pytest.raises(TooManySessions):
+        shelf.create(header(), others=others, drop_idle=True)
+
+    assert shelf.left("token-number-0-x") == [(0, 10)]
+    assert shelf.partials.count(slot("a/b.jpg")) == 1
 
 
 def test_one_that_is_being_written_is_neither_dropped_nor_disturbed(opened: Open, shelf: Shelf) -> None:
@@ -277,7 +308,7 @@ def test_expired_ones_make_room_without_a_sweep(shelf: Shelf, wall: Wall) -> Non
 
     shelf.create(header()).close()
 
-    assert shelf.partials.count(slot("a/b.jpg")) == 1
+    assert len(list(shelf.store.rglob("*.part"))) == 1
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "pwrite"])
@@ -316,6 +347,25 @@ def test_a_claim_has_what_is_missing_and_writes_nothing_else(shelf: Shelf) -> No
     assert data.read_bytes() == b"x" * 5 + right[5:10] + b"x" * 10 + right[20:25] + b"x" * 5
     assert partial.look().extents.spans == [(0, 30)]
     partial.close()
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 40])
+def test_blocks_of_any_size_leave_what_is_there_alone(shelf: Shelf, size: int) -> None:
+    there = [(5, 10), (20, 25), (26, 27)]
+    partial = shelf.begin(header(total=40), *there)
+    claim = partial.claim(0, 40)
+    assert claim is not None
+
+    for at in range(0, 40, size):
+        claim.write(memoryview(b"x" * min(size, 40 - at)), at, record=True, watch=None)
+    claim.release()
+
+    published(partial)
+    right = content_of(40)
+    expected = bytearray(b"x" * 40)
+    for first, end in there:
+        expected[first:end] = right[first:end]
+    assert shelf.read()[0] == expected
 
 
 def test_a_claim_on_what_is_there_already_writes_nothing_and_waits_for_nobody(opened: Open, shelf: Shelf) -> None:
@@ -363,6 +413,55 @@ def test_two_claims_never_overlap_and_the_second_asks_the_first_to_give_way(open
         each.release()
     ours.close()
     theirs.close()
+
+
+def test_what_somebody_wrote_while_a_claim_was_made_is_not_written_again(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = opened().create(header())
+    faster = opened().partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert faster is not None
+    real = Journal.try_lock
+
+    def meanwhile(journal: Journal, first: int, end: int) -> bool:
+        monkeypatch.setattr(Journal, "try_lock", real)
+        write(faster, 0, 50)
+        return real(journal, first, end)
+
+    monkeypatch.setattr(Journal, "try_lock", meanwhile)
+    claim = ours.claim(0, 100)
+
+    assert claim is not None
+    assert claim.missing == [(50, 100)]
+    claim.write(memoryview(b"x" * 100), 0, record=True, watch=None)
+    claim.release()
+    published(ours)
+    faster.close()
+    assert opened().read()[0] == content_of(100)[:50] + b"x" * 50
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_claim_of_what_has_ended_meanwhile_is_refused(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+) -> None:
+    ours = opened().create(header())
+    other = opened().partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert other is not None
+    halfway = functools.partial(other.journal.set_state, State.GONE)  # its files go a moment later
+    ends = other.remove if is_whole else halfway
+    real = Journal.try_lock
+
+    def meanwhile(journal: Journal, first: int, end: int) -> bool:
+        monkeypatch.setattr(Journal, "try_lock", real)
+        ends()
+        return real(journal, first, end)
+
+    monkeypatch.setattr(Journal, "try_lock", meanwhile)
+    with pytest.raises(UploadGone):
+        ours.claim(0, 100)
+
+    ours.close()
+    other.close()
 
 
 def test_a_block_that_is_not_recorded_counts_only_when_it_is(shelf: Shelf) -> None:
@@ -577,10 +676,13 @@ def test_an_upload_that_loses_the_path_goes(shelf: Shelf) -> None:
     assert not shelf.partials.knows_token(TOKEN)
 
 
+@pytest.mark.parametrize("staging", ["anonymous", "named"])
 @pytest.mark.parametrize("is_small", [True, False])
 def test_a_plain_put_that_is_published_removes_the_slots_partials_even_under_a_writer(
-    opened: Open, is_small: bool
+    opened: Open, monkeypatch: pytest.MonkeyPatch, is_small: bool, staging: str
 ) -> None:
+    if staging == "named":
+        monkeypatch.setattr(StagingArea, "_can_link_anonymous", lambda self: False)
     shelf = opened()
     writer, other = shelf.create(header()), shelf.begin(header("token-of-client-2"), (0, 50))
     claim = writer.claim(0, 100)
@@ -727,6 +829,56 @@ def test_after_a_crash_at_any_call_the_file_is_published_once_and_whole(
     assert calls > 8
 
 
+@contextmanager
+def failing(nth: int) -> Iterator[list[str]]:
+    """The n-th call that changes the disk fails; the names of those that were made."""
+    made: list[str] = []
+
+    def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            made.append(name)
+            if len(made) == nth:
+                raise OSError(errno.EIO, "Input/output error")
+            return real(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CHANGING:
+            patch.setattr(os, name, wrapped(name, getattr(os, name)))
+        yield made
+
+
+@pytest.mark.parametrize("face", ["session", "tus"])
+def test_after_an_error_of_any_call_the_file_is_published_once_and_whole(
+    opened: Open, tmp_path: Path, each_keeper: dict[str, Any], face: str
+) -> None:
+    expected = content_of(100), PUBLISHED if face == "session" else Metadata(TYPE)
+    for nth in count(1):
+        shelf = opened(tmp_path / f"store-{nth}", durability="full", **each_keeper)
+        secret = TOKEN if face == "session" else shelf.partials.new_id(slot("a/b.jpg"))
+        partial = shelf.begin(header(secret, face=face), (0, 100))
+        assert partial.take_over()
+
+        with failing(nth) as made:
+            try:
+                entity = partial.publish(expected[1])
+            except StorageFailed:
+                entity = None
+        partial.close()
+
+        found = shelf.partials.find(slot("a/b.jpg"), face, secret)
+        if entity is None:
+            assert found is not None, f"call {nth} was {made[-1]}"
+            published(found)
+        elif found is not None:
+            found.close()
+        assert shelf.read() == expected, f"call {nth} was {made[-1]}"
+        if len(made) < nth:
+            break
+    assert nth > 8
+
+
 @pytest.mark.parametrize("face", ["session", "tus"])
 def test_a_reboot_after_a_crash_while_publishing_opens_the_published_file_to_nobody(
     opened: Open, tmp_path: Path, face: str
@@ -788,7 +940,7 @@ def test_an_expired_upload_that_is_still_written_is_removed_by_nobody(shelf: She
 
     claim.write(memoryview(content_of(100)), 0, record=True, watch=None)
     claim.release()
-    assert len(list(shelf.store.rglob("*.part"))) == 1
+    assert [len(list(shelf.store.rglob(f"??/*/*{suffix}"))) for suffix in (".part", ".log")] == [1, 1]
     published(partial)
     assert shelf.read()[0] == content_of(100)
 

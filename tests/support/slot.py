@@ -1,5 +1,6 @@
 """A signed slot as clients use it: the requests of the three faces of resumable uploads, byte by byte on the wire."""
 
+import itertools
 from base64 import b64encode
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,8 @@ TUS = ("Tus-Resumable", "1.0.0")
 TUS_BODY = ("Content-Type", "application/offset+octet-stream")
 DRAFT_BODY = ("Content-Type", "application/partial-upload")
 LAST, MORE = ("Upload-Complete", "?1"), ("Upload-Complete", "?0")
+
+_numbers = itertools.count()
 
 
 def content(size: int) -> bytes:
@@ -78,6 +81,30 @@ class Slot:
     def create_draft(self, body: bytes = b"", headers: Headers = ()) -> Answer:
         """The first request of the draft, which brings less than the whole file."""
         return self.put(body, [MORE, ("Upload-Length", str(self.total)), *headers])
+
+
+def face(answer: Answer) -> tuple[int, str | None]:
+    """Status and code of an answer."""
+    return answer.status, answer.code
+
+
+def fresh_token() -> str:
+    """A session token that nobody else uses: it belongs to one slot."""
+    return f"a-token_of-these-tests-{next(_numbers)}"
+
+
+def tus_location(slot: Slot, body: bytes | None = None) -> str:
+    """Where a new tus upload is."""
+    answer = slot.create_tus(body)
+    assert answer.status == 201
+    return answer["Location"]
+
+
+def draft_location(slot: Slot, body: bytes = b"") -> str:
+    """Where a new upload of the draft is."""
+    answer = slot.create_draft(body)
+    assert answer.status == 201
+    return answer["Location"]
 
 
 def token_header(token: str) -> Headers:
