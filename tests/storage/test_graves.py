@@ -175,7 +175,7 @@ def test_while_no_day_is_over_no_grave_is_looked_at(attic: Attic, monkeypatch: p
 
 def test_a_store_without_graves_is_swept_in_no_time(attic: Attic) -> None:
     assert sweep(attic) == 0
-    assert not (attic.store / ".hmacfs/graves").exists()
+    assert list((attic.store / ".hmacfs/graves").iterdir()) == []
 
 
 # --- what the storage says ---

@@ -85,6 +85,7 @@ class Attic:
 
     def close(self) -> None:
         self.house.close()
+        os.close(self.graves._fd)
 
     def means(self, policy: Policy, *, removes: bool = True, resumable: bool = True) -> Means:
         partials = self.house.partials if resumable else None
