@@ -6,11 +6,17 @@ named. Functions raise OSError; ``base.translated`` gives it a face.
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+LOCK_SECONDS = 5.0
+"""Longer than any sync that is made under a lock should take."""
+_LOCK_POLL_SECONDS = 0.002
 
 PROBE = "probe-"
 """How names begin that find out what a filesystem can do."""
@@ -167,6 +173,46 @@ def _enter(parent: int, segment: bytes, mode: int, umask: int) -> int:
     if mode & umask:
         os.fchmod(fd, mode | (os.fstat(fd).st_mode & stat.S_ISGID))
     return fd
+
+
+class SyncFailed(OSError):
+    """An fsync failed. The kernel may have dropped the pages already, and the next fsync would call that a success
+    (PostgreSQL's "fsyncgate"): what was to be synced counts as lost."""
+
+
+def sync(fd: int) -> None:
+    """Make a file's content and attributes durable. Raises SyncFailed."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
+
+
+def pause(seconds: float) -> None:
+    """Let this thread alone sleep. For jobs of the disk pool: time.sleep is gevent's, and of another thread."""
+    _libc.usleep(int(seconds * 1_000_000))
+
+
+def patiently(attempt: Callable[[], bool]) -> None:
+    """Repeat an attempt to lock until it holds. For jobs of the disk pool.
+
+    Raises:
+        BlockingIOError: it did not within seconds: a wait without end would cost a thread, and soon all of them.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not attempt():
+        if time.monotonic() > deadline:
+            raise BlockingIOError(errno.EAGAIN, "a lock of another process does not come free")
+        pause(_LOCK_POLL_SECONDS)
+
+
+def try_flock(fd: int) -> bool:
+    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_chain(chain: Sequence[int]) -> None:

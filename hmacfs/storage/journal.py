@@ -263,8 +263,12 @@ class Journal:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """A ``with`` block in which nobody else changes the records. Held for a few calls and at most one sync."""
-        fcntl.fcntl(self.fd, fcntl.F_OFD_SETLKW, _lock(fcntl.F_WRLCK, META, META + 1))
+        """A ``with`` block in which nobody else changes the records. Held for a few calls and at most one sync.
+
+        Raises:
+            BlockingIOError: somebody has held it for seconds: that process stands still.
+        """
+        fsutil.patiently(lambda: self.try_lock(META, META + 1))
         try:
             yield
         finally:

@@ -281,7 +281,7 @@ class LocalStorage:
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
-                os.fsync(fd)
+                fsutil.sync(fd)
             chain = self._name(path, link)
         except OSError as error:
             if not (isinstance(error, FileExistsError) and self._is_published(path, entity)):
@@ -302,6 +302,16 @@ class LocalStorage:
     def _is_published(self, path: SlotPath, entity: Entity) -> bool:
         found = self.entity_at(path)
         return found is not None and found.inode == entity.inode
+
+    def sync_name(self, path: SlotPath) -> None:
+        """Make the name of a published file durable, as Durability says, where a crash may have kept that from being
+        done. For jobs of the disk pool; raises OSError."""
+        if self.syncs_directories:
+            chain = fsutil.open_chain(self._root, path.segments[:-1], self._dir_mode, self._umask)
+            try:
+                fsutil.sync_chain(chain)
+            finally:
+                fsutil.close_chain(chain)
 
     def _name(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
         """Link a file under ``path``; the open chain of its directories."""

@@ -102,7 +102,8 @@ class LocalPartial:
     def take_over_now(self) -> bool:
         if self.is_idle_now():
             return True
-        self.journal.want(0, META)
+        with self.journal.guarded():
+            self.journal.want(0, META)
         return False
 
     def remove_now(self, *, tidy: bool = True) -> None:
@@ -155,7 +156,10 @@ class LocalPartial:
     def _sync_data(self) -> None:
         fd = self.open_data(os.O_RDONLY)
         try:
-            os.fsync(fd)
+            fsutil.sync(fd)
+        except fsutil.SyncFailed:
+            self.remove_now()  # what was lost cannot be told from what was not
+            raise
         finally:
             os.close(fd)
 
@@ -166,7 +170,8 @@ class LocalPartial:
             return LocalClaim(self, -1, [], -1)
         lock = missing[0][0], missing[-1][1]
         if not journal.try_lock(*lock):
-            journal.want(*lock)
+            with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
+                journal.want(*lock)
             return None
         try:
             with journal.guarded():
@@ -208,7 +213,7 @@ class LocalPartial:
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata)
-        except (FileExists, Gone, PathConflict):
+        except (FileExists, Gone, PathConflict, fsutil.SyncFailed):
             self.remove_now()
             raise
         finally:
@@ -237,6 +242,7 @@ class LocalPartial:
             entity = storage.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
+            storage.sync_name(self.header.path)
             return entity
         finally:
             os.close(folder)

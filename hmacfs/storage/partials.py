@@ -8,7 +8,6 @@ KEY is a hash of the session token or upload id, so that no listing shows what c
 blocks, and runs in the disk pool.
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -142,7 +141,7 @@ class LocalPartials:
         fsutil.make_private_directory(group)
         fd = os.open(os.path.join(group, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fsutil.patiently(lambda: fsutil.try_flock(fd))
             yield
         finally:
             os.close(fd)

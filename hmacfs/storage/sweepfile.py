@@ -1,6 +1,5 @@
 """Whose turn it is to sweep a store, and what the clocks said at the last sweep: two small files in ``.hmacfs``."""
 
-import fcntl
 import json
 import os
 import time
@@ -38,7 +37,7 @@ class SweepFile:
         with os_errors_translated():
             fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield _locks(fd)
+            yield fsutil.try_flock(fd)
         finally:
             os.close(fd)
 
@@ -70,12 +69,3 @@ def _moment(values: dict[str, Any] | None) -> Moment | None:
     if values is None:
         return None
     return Moment(float(values["wall"]), float(values["steady"]), int(values["boot"]))
-
-
-def _locks(fd: int) -> bool:
-    """Hold the file's lock until its descriptor is closed; False when somebody else does."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -86,6 +86,7 @@ class ClientProcess:
                 self._command,
                 cwd=ROOT,
                 env=os.environ | {"TMPDIR": str(self._folder), "PYTHONPATH": str(ROOT)},
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -96,8 +97,10 @@ class ClientProcess:
     def run(self, job: Job) -> Outcome:
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+        except BrokenPipeError as error:
+            raise AssertionError(f"the client ended:\n{self._said()}") from error
         outcome = json.loads(self._line(time.monotonic() + JOB_SECONDS))
         assert "error" not in outcome, outcome["error"]
         return Outcome(**outcome)
