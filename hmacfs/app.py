@@ -140,7 +140,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     )
     site = files.Site(
         uploads=uploads,
-        downloads=Downloads(shop.storage, shop.admission, shop.retries),
+        downloads=Downloads(shop.storage, shop.admission, shop.retries, retention.policy(settings).age),
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
         cors=Cors(settings.cors_origins),

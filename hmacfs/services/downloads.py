@@ -1,16 +1,17 @@
 """Serving a file: find it, judge the conditions, plan the range. Sending is the web layer's part."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hmacfs.core import contenttype, preconditions, ranges
+from hmacfs.core import caching, contenttype, preconditions, ranges, retention
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
+from hmacfs.core.retention import AgeRule
 from hmacfs.errors import PreconditionFailed
 from hmacfs.services.admission import Admission
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
-
-CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +74,36 @@ class Transfer:
 
 
 class Downloads:
-    """The use case of GET and HEAD."""
+    """The use case of GET and HEAD.
 
-    def __init__(self, storage: Storage, admission: Admission, retries: Retries) -> None:
+    Args:
+        age: the limit after which files go, if there is one.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        admission: Admission,
+        retries: Retries,
+        age: AgeRule | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._storage = storage
         self._admission = admission
         self._retries = retries
+        self._age = age
+        self._clock = clock
 
     def open(self, request: DownloadRequest) -> Download:
         """Find the file and decide what to send of it.
 
         Raises:
-            NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
+            NotFound, Gone, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
         """
         stored = self._retries.run(self._storage.open, request.path, with_content=not request.head)
         try:
-            download = _plan(request, stored)
+            download = _plan(request, stored, self._cache_control(stored.entity))
             has_body = download.length and not request.head and not download.offloaded
             if has_body and stored.content is not None:
                 end = download.first + download.length
@@ -102,8 +117,15 @@ class Downloads:
         stored.close()
         return download
 
+    def _cache_control(self, entity: Entity) -> str:
+        if self._age is None:
+            return caching.FOREVER
+        # A file whose time is over is served until a sweep comes by: it may be the clock that is wrong.
+        end = retention.end_of_life(entity.modified, 0, self._age)
+        return caching.cache_control(may_change=False, life=None if end is None else end - self._clock())
 
-def _plan(request: DownloadRequest, stored: Stored) -> Download:
+
+def _plan(request: DownloadRequest, stored: Stored, cache_control: str) -> Download:
     entity = stored.entity
     status, first, length = 200, 0, entity.size
     offloaded = request.offload_from is not None and entity.size >= request.offload_from and not request.head
@@ -123,7 +145,7 @@ def _plan(request: DownloadRequest, stored: Stored) -> Download:
         entity=entity,
         content_type=content_type,
         disposition=contenttype.disposition(content_type, request.path.name),
-        cache_control=CACHE_FOREVER,
+        cache_control=cache_control,
         first=first,
         length=length,
         offloaded=offloaded,

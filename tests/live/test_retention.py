@@ -67,6 +67,19 @@ def test_file_ttl_deletes_what_is_older(tmp_path: Path) -> None:
         ]
 
 
+def test_caches_are_told_no_more_than_the_time_that_is_left(tmp_path: Path) -> None:
+    with Server(tmp_path, FileTTL="10d") as server:
+        put(server, "id/file", b"hello")
+        age(server, "id/file", 4 * DAY)
+        kept = get(server, "id/file")["Cache-Control"]
+        age(server, "id/file", 11 * DAY)
+        late = get(server, "id/file")["Cache-Control"]
+
+    left = int(kept.removeprefix("public, max-age=").removesuffix(", immutable"))
+    assert 6 * DAY - 60 <= left <= 6 * DAY
+    assert late == "public, max-age=0, immutable"
+
+
 def test_delete_files_deletes_after_delete_files_after_period(tmp_path: Path) -> None:
     with Server(tmp_path, DeleteFiles=True, DeleteFilesAfterPeriod="2d", **QUICK) as server:
         put(server, "id/old", b"hello")

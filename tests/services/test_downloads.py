@@ -10,6 +10,7 @@ import pytest
 
 from hmacfs.core import paths
 from hmacfs.core.preconditions import Conditions
+from hmacfs.core.retention import AgeRule
 from hmacfs.core.retry import Schedule
 from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
@@ -390,3 +391,18 @@ def test_another_error_of_opening_is_not_tried_again(
         house.get()
 
     assert house.slept == []
+
+
+@pytest.mark.parametrize(("age", "told"), [(0, 864000), (400_000, 464_000), (864_000, 0), (10**9, 0), (-50, 864_050)])
+def test_where_an_age_limit_holds_a_copy_may_be_kept_for_the_time_that_is_left(
+    house: House, age: int, told: int
+) -> None:
+    stored = house.entity.modified
+    limited = Downloads(
+        house.storage, house.admission, house.retries, AgeRule("FileTTL", 864000), lambda: float(stored + age)
+    )
+
+    download = limited.open(DownloadRequest(paths.parse(b"a/b.png"), Conditions()))
+
+    assert download.cache_control == f"public, max-age={told}, immutable"
+    assert house.get().cache_control == "public, max-age=31536000, immutable"
