@@ -2,14 +2,14 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hmacfs.core import retention
 from hmacfs.core.retention import Policy
 from hmacfs.core.wallclock import Moment
 from hmacfs.services.janitor import Janitor, Schedule
 from hmacfs.services.observer import Observer
-from hmacfs.services.sweep import Grounds, Ledger, Means
+from hmacfs.services.sweep import Grounds, Ledger, Means, Shelf
 from hmacfs.settings import Settings
 from hmacfs.state.base import Upkeep
 from hmacfs.storage import sweepfile
@@ -54,6 +54,8 @@ def janitor(
     ledger: Ledger,
     observer: Observer,
     *,
+    versions: Shelf | None = None,
+    chores: Sequence[Callable[[], object]] = (),
     removes: bool = True,
     clocks: Callable[[], Moment] | None = None,
 ) -> Janitor:
@@ -61,6 +63,8 @@ def janitor(
 
     Args:
         partials: None where uploads cannot be resumed.
+        versions: None where no old versions are kept.
+        chores: what else is to be done with each sweep.
         removes: False only to plan.
         clocks: None for those of this machine.
     """
@@ -69,9 +73,10 @@ def janitor(
         leftovers=LocalLeftovers(settings.store_dir, storage.disk, time.time),
         graves=dead,
         partials=partials,
+        versions=versions,
     )
     # Unfinished uploads go soon after their time, also where it is shorter than SweepInterval.
     schedule = Schedule(settings.sweep_interval, min(settings.sweep_interval, settings.session_ttl / 4))
     means = Means(grounds, policy(settings), ledger, observer, time.monotonic, removes)
     notes = SweepFile(settings.store_dir)
-    return Janitor(means, notes, state, secrets.token_hex(8), schedule, clocks or sweepfile.clocks())
+    return Janitor(means, notes, state, secrets.token_hex(8), schedule, clocks or sweepfile.clocks(), chores)

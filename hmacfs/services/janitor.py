@@ -2,7 +2,7 @@
 lease in shared state. Where no tier of that answers, the lock alone decides."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -55,6 +55,7 @@ class Janitor:
         state: for the lease, and for what is over in shared state itself.
         holder: what tells this process from all others that share the state.
         clocks: what they say now.
+        chores: what else is to be done with each sweep; may raise RequestError.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Janitor:
         holder: str,
         schedule: Schedule,
         clocks: Callable[[], Moment],
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._means = means
         self._notes = notes
@@ -72,6 +74,7 @@ class Janitor:
         self._holder = holder
         self._schedule = schedule
         self._clocks = clocks
+        self._chores = tuple(chores)
         self._renewed = float("-inf")
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -136,6 +139,9 @@ class Janitor:
             if trusts:
                 self._notes.save(Swept(now, now, now))
                 self._purge(now)
+            if report.is_complete:
+                for chore in self._chores:
+                    chore()
             return report
         finally:
             self._give_lease_back()

@@ -300,6 +300,20 @@ def test_rows_of_shared_state_that_are_over_are_purged(yard: Yard) -> None:
     assert yard.tier.list_sessions(0, 10) == []
 
 
+def test_chores_are_done_with_each_sweep(yard: Yard) -> None:
+    done: list[str] = []
+    janitor = yard.janitor()
+    janitor._chores = (lambda: done.append("one"), lambda: done.append("two"))
+
+    janitor.look()
+    janitor.look()
+    assert done == ["one", "two"]
+    yard.later(1001)
+    janitor.look()
+
+    assert done == ["one", "two"] * 2
+
+
 # --- a clock that is wrong ---
 
 WEEK = 7 * 86400.0

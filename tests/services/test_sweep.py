@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hmacfs.core import oldest
-from hmacfs.core.retention import AgeRule, Policy
+from hmacfs.core.retention import AgeRule, Batch, Held, Policy
 from hmacfs.services import sweep as module
 from hmacfs.services.sweep import Report, Sweep
 from hmacfs.storage.base import Metadata
@@ -191,6 +192,46 @@ def test_what_stays_is_what_a_simple_model_says(
 
     assert attic.names() == sorted(name for _, name, _ in kept)
     attic.close()
+
+
+# --- old versions ---
+
+
+class OldVersions:
+    """Versions as a list in memory; what is kept of them is not what is tested here."""
+
+    def __init__(self, *held: Held) -> None:
+        self.held = list(held)
+
+    def batches(self) -> Iterator[Batch]:
+        yield Batch(list(self.held))
+
+    def remove(self, files: Sequence[Held]) -> Sequence[Held]:
+        self.held = [held for held in self.held if held not in files]
+        return files
+
+    def remove_empty(self, folders: Sequence[bytes]) -> Sequence[bytes]:
+        return folders
+
+
+def version(number: int, size: int, age: float) -> Held:
+    return Held(slot("id/file"), 100 + number, size, int((NOW - age) * 1e9), 0, number)
+
+
+def test_old_versions_go_by_the_same_rules_and_leave_the_file_and_its_row(attic: Attic) -> None:
+    attic.put("id/file", 100, age=DAY)
+    versions = OldVersions(version(1, 100, 40 * DAY), version(2, 100, 20 * DAY), version(3, 100, 10 * DAY))
+    means = attic.means(Policy(MONTH.ages, 250))
+    means = replace(means, grounds=replace(means.grounds, versions=versions))
+
+    report = Sweep(means, attic.now, at_once).run()
+
+    assert [held.version for held in versions.held] == [3]
+    assert attic.names() == ["id/file"]
+    assert attic.told.removed == [("id/file", "FileTTL"), ("id/file", "MaxRetentionSize")]
+    assert attic.ledger.gone == []
+    assert not attic.graves.buried(slot("id/file"))
+    assert (report.files, report.stored) == (2, 200)
 
 
 # --- what else goes ---
