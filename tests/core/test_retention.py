@@ -1,7 +1,7 @@
 """The shortest age limit wins, a file's own end before it, and the log says which."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hmacfs.core import paths, retention
@@ -70,6 +70,8 @@ def test_the_log_says_which_limit_wins_over_which() -> None:
 # --- when a file's time is over ---
 
 
+@example(age=0, limit=None, claim=0)
+@example(age=50, limit=50, claim=None)
 @given(
     age=st.integers(-100, 100),
     limit=st.none() | st.integers(1, 100),

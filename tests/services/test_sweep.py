@@ -130,6 +130,17 @@ def test_files_of_the_last_hour_are_spared_even_if_the_store_stays_too_large(att
     assert report.stored == 1000
 
 
+def test_a_store_that_is_too_large_but_young_is_looked_at_once(attic: Attic, monkeypatch: pytest.MonkeyPatch) -> None:
+    attic.put("id/young", 1000, age=HOUR - 1)
+    looks: list[int] = []
+    real = attic.shelf.batches
+    monkeypatch.setattr(attic.shelf, "batches", lambda: (looks.append(1), real())[1])
+
+    swept(attic, room(500))
+
+    assert len(looks) == 1
+
+
 def test_unfinished_uploads_count_but_stay(attic: Attic) -> None:
     attic.now = time.time()  # partials have the machine's own time
     attic.put("id/old", 1000, age=2 * HOUR)
