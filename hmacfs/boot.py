@@ -67,6 +67,9 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
     if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
         logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
+    if _kept.settings is not None and retention.told(settings) != retention.told(_kept.settings):
+        for sentence in retention.told(settings) or ["Retention: files are not deleted any more"]:
+            logs.event(logging.INFO, sentence)
     if not _kept.bind:
         _bind(settings)
     _kept.settings = settings

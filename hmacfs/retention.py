@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from hmacfs.core import retention
 from hmacfs.core.retention import Policy
 from hmacfs.core.wallclock import Moment
+from hmacfs.services.grounds import Grounds, Ledger, Means, Shelf
 from hmacfs.services.janitor import Janitor, Schedule
 from hmacfs.services.observer import Observer
-from hmacfs.services.sweep import Grounds, Ledger, Means, Shelf
 from hmacfs.settings import Settings
 from hmacfs.state.base import Upkeep
 from hmacfs.storage import sweepfile

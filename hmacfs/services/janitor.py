@@ -9,7 +9,8 @@ from typing import Protocol
 
 from hmacfs.core.wallclock import Moment, Swept, has_run_ahead, is_due
 from hmacfs.errors import RequestError, StateUnavailable
-from hmacfs.services.sweep import Means, Report, Sweep, remove_stale_uploads
+from hmacfs.services.grounds import Means
+from hmacfs.services.sweep import Report, Sweep, remove_stale_uploads
 from hmacfs.state.base import Upkeep
 
 LEAST_SECONDS = 1.0

@@ -8,15 +8,13 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 from hmacfs.core import paths, retention
 from hmacfs.core.bloom import Seen
 from hmacfs.core.oldest import Bands, Choice
-from hmacfs.core.retention import Batch, Held, Policy
+from hmacfs.core.retention import Batch, Held
 from hmacfs.core.wallclock import would_take_most
-from hmacfs.services.observer import Observer
-from hmacfs.storage.base import Partials
+from hmacfs.services.grounds import Means, Shelf
 
 BATCH = 64
 """Files that are deleted in one job. After a mass deletion ext4 takes up to 1.8 ms to make a file, so it is done in
@@ -38,60 +36,6 @@ Rest = Callable[[float], bool]
 """Waits some seconds, and says whether the sweep is to end."""
 
 
-class Shelf(Protocol):
-    """Files of one kind: the current ones, or the old versions."""
-
-    def batches(self) -> Iterator[Batch]:
-        """All of them, in any order; one that comes or goes meanwhile may be among them or not."""
-
-    def remove(self, files: Sequence[Held]) -> Sequence[Held]:
-        """Remove those that are still what they were, and folders that are empty then; which files those were."""
-
-    def remove_empty(self, folders: Sequence[bytes]) -> Sequence[bytes]:
-        """Remove those of the folders in which there still is nothing; which those were."""
-
-
-class Leftovers(Protocol):
-    """What is kept beside the files."""
-
-    def partial_bytes(self) -> int: ...
-    def has_sidecars(self) -> bool: ...
-    def see_private(self, seen: Seen) -> None: ...
-    def orphans(self, seen: Seen, batch: int, *, removes: bool) -> Iterator[Sequence[str]]: ...
-
-
-class OldGraves(Protocol):
-    def sweep(self, batch: int) -> Iterator[int]: ...
-
-
-class Ledger(Protocol):
-    """Who keeps the catalogue."""
-
-    @property
-    def queued(self) -> int: ...
-    def file_gone(self, path: str) -> None: ...
-    def session_ended(self, key: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Grounds:
-    """What is swept.
-
-    Attributes:
-        versions, partials: None where there are none.
-    """
-
-    files: Shelf
-    leftovers: Leftovers
-    graves: OldGraves
-    partials: Partials | None = None
-    versions: Shelf | None = None
-
-    @property
-    def shelves(self) -> list[Shelf]:
-        return [self.files] if self.versions is None else [self.files, self.versions]
-
-
 @dataclass(slots=True)
 class Report:
     """What a sweep found and did. Attributes: files, stored: what it left, and bytes, with versions and partials."""
@@ -108,24 +52,6 @@ class Report:
 
 class Stopped(Exception):
     """The sweep is to end now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a sweep works with.
-
-    Attributes:
-        ledger: told of what went.
-        now: seconds of any clock, to measure with.
-        removes: False to tell the observer only, and change nothing.
-    """
-
-    grounds: Grounds
-    policy: Policy
-    ledger: Ledger
-    observer: Observer
-    now: Callable[[], float]
-    removes: bool = True
 
 
 def remove_stale_uploads(means: Means) -> int:
@@ -201,7 +127,9 @@ class Sweep:
         bands = Bands()
         for shelf, batch in self._batches():
             self._judge(shelf, batch, bands, seen)
-        report.stored += leftovers.partial_bytes()
+        for count in leftovers.partial_bytes():
+            report.stored += count
+            self._pause(0.0)
         if self._policy.most_bytes:
             self._make_room(bands)
         if self._by_age:
@@ -222,13 +150,12 @@ class Sweep:
         for held in batch.files:
             self.report.files += 1
             self.report.stored += held.size
-            if reason := self._reason(held):
-                leaving.setdefault(reason, []).append(held)
-                continue
-            if not retention.is_spared(held, self._wall):
-                bands.add(held)
             if seen is not None:
                 seen.add(held.inode, held.modified_ns)
+            if reason := self._reason(held):
+                leaving.setdefault(reason, []).append(held)
+            elif not retention.is_spared(held, self._wall):
+                bands.add(held)
         for reason, files in leaving.items():
             self._remove(shelf, files, reason)
         if old := [folder for folder, changed in batch.empty if changed < self._wall - _EMPTY_SECONDS]:
@@ -301,7 +228,8 @@ class Sweep:
     def _remove_leftovers(self, seen: Seen | None) -> None:
         leftovers, removes = self._grounds.leftovers, self._means.removes
         if seen is not None:
-            leftovers.see_private(seen)
+            for _ in leftovers.see_private(seen, BATCH):
+                self._pause(0.0)
             for names in leftovers.orphans(seen, BATCH, removes=removes):
                 self.report.sidecars += len(names)
                 for name in names:

@@ -36,19 +36,24 @@ class LocalLeftovers:
         self._disk = disk
         self._clock = clock
 
-    def partial_bytes(self) -> int:
-        """What the unfinished uploads take on the disk; their holes are not counted."""
+    def partial_bytes(self) -> Iterator[int]:
+        """What the unfinished uploads take on the disk, in parts; their holes are not counted."""
+        root = os.path.join(self._private, "partials")
         with os_errors_translated():
-            return self._disk.run(self._partial_bytes)
+            groups = self._disk.run(os.listdir, root) if self._disk.run(os.path.isdir, root) else []
+            for group in groups:
+                yield self._disk.run(_partial_bytes, os.path.join(root, group))
 
     def has_sidecars(self) -> bool:
         with os_errors_translated():
             return self._disk.run(os.path.isdir, self._meta)
 
-    def see_private(self, seen: Seen) -> None:
-        """Add the files that are kept under no slot's name: versions, partials, bodies on their way."""
+    def see_private(self, seen: Seen, batch: int) -> Iterator[int]:
+        """Add the files that are kept under no slot's name (versions, partials, bodies on their way), job by job."""
         with os_errors_translated():
-            self._disk.run(self._see_private, seen)
+            found = self._private_files()
+            while count := self._disk.run(_add_next, found, batch, seen):
+                yield count
 
     def orphans(self, seen: Seen, batch: int, *, removes: bool) -> Iterator[list[str]]:
         """Names of the sidecars that belong to no file of ``seen``, job by job.
@@ -62,16 +67,10 @@ class LocalLeftovers:
             while (found := self._disk.run(_next, names, batch, removes)) is not None:
                 yield found
 
-    def _partial_bytes(self) -> int:
-        infos = (info for name, info in _walk(os.path.join(self._private, "partials")) if name.endswith(DATA))
-        return sum(min(info.st_size, 512 * info.st_blocks) for info in infos)
-
-    def _see_private(self, seen: Seen) -> None:
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self._private):
-                if name not in _NOT_FILES:
-                    for _, info in _walk(os.path.join(self._private, name)):
-                        seen.add(info.st_ino, info.st_mtime_ns)
+    def _private_files(self) -> Iterator[os.stat_result]:
+        for name in os.listdir(self._private):
+            if name not in _NOT_FILES:
+                yield from (info for _, info in _walk(os.path.join(self._private, name)))
 
     def _unknown(self, seen: Seen) -> Iterator[str | None]:
         """Paths of orphans; None for each sidecar that stays."""
@@ -83,6 +82,19 @@ class LocalLeftovers:
                 yield path
             else:
                 yield None
+
+
+def _partial_bytes(group: str) -> int:
+    infos = (info for name, info in _walk(group) if name.endswith(DATA))
+    return sum(min(info.st_size, 512 * info.st_blocks) for info in infos)
+
+
+def _add_next(infos: Iterator[os.stat_result], most: int, seen: Seen) -> int:
+    count = 0
+    for info in islice(infos, most):
+        seen.add(info.st_ino, info.st_mtime_ns)
+        count += 1
+    return count
 
 
 def _next(names: Iterator[str | None], most: int, removes: bool) -> list[str] | None:

@@ -147,6 +147,21 @@ def test_sweep_interval_says_how_often(tmp_path: Path) -> None:
         assert before != sweeps(server)
 
 
+def test_a_reload_that_changes_the_rules_says_so_and_the_workers_follow(tmp_path: Path) -> None:
+    with Server(tmp_path, **QUICK) as server:
+        put(server, "id/old", b"hello")
+        age(server, "id/old", 8 * DAY)
+        until(lambda: (server.store_dir / ".hmacfs/sweep.json").exists(), "a sweep has begun")
+        until_swept(server)
+        assert (server.store_dir / "id/old").exists()
+        server.write_config(FileTTL="7d")
+
+        server.signal(signal.SIGHUP)
+
+        until_gone(server, "id/old")
+        assert len(server.lines("Retention: files are deleted 7d after they were stored (FileTTL)")) == 1
+
+
 # --- 410 ---
 
 

@@ -14,10 +14,10 @@ from hmacfs.core.retention import AgeRule, Policy
 from hmacfs.core.wallclock import Moment
 from hmacfs.errors import StateUnavailable, StorageFailed
 from hmacfs.services import janitor as module
+from hmacfs.services.grounds import Grounds, Means
 from hmacfs.services.janitor import LEASE, Janitor, Schedule
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
-from hmacfs.services.sweep import Grounds, Means
 from hmacfs.state.base import SessionRow
 from hmacfs.state.memory import MemoryTier
 from hmacfs.storage.graves import LocalGraves

@@ -7,8 +7,8 @@ from pathlib import Path
 from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.retention import Held, Policy
+from hmacfs.services.grounds import Grounds, Means
 from hmacfs.services.observer import Observer
-from hmacfs.services.sweep import Grounds, Means
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.leftovers import LocalLeftovers
 from hmacfs.storage.shelf import LocalShelf
