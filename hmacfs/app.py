@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, secretring, tiers
+from hmacfs import boot, configfile, retention, secretring, tiers
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed
 from hmacfs.offload import make_pool
+from hmacfs.retention import Kept
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
 from hmacfs.services.buffers import BufferPool
@@ -36,13 +37,10 @@ from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials, sharing, versions
-from hmacfs.storage.base import NoGraves
+from hmacfs.storage import partials
 from hmacfs.storage.local import LocalStorage, prepare
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
-from hmacfs.storage.sharing import LocalContent
-from hmacfs.storage.versions import LocalVersions
 from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
@@ -71,7 +69,7 @@ class Application(Flask):
         admission: told when the server is about to stop.
         state: what workers and servers share.
         recorder: writes it behind the answers.
-        janitor: removes what is over; None where nothing ever is.
+        janitor: removes what is over.
         rotation: keeps the secrets current.
         deduplicator: shares equal content; None where that is off.
     """
@@ -80,7 +78,7 @@ class Application(Flask):
     admission: Admission
     state: SharedState
     recorder: Recorder
-    janitor: Janitor | None
+    janitor: Janitor
     rotation: Rotation
     deduplicator: Deduplicator | None
 
@@ -90,8 +88,10 @@ class Application(Flask):
         return super().wsgi_app(environ, start_response)
 
     def drain(self) -> None:
-        """Refuse new uploads from now on; what runs goes on. The server calls this when it is about to stop."""
+        """Refuse new uploads from now on; what runs goes on, but for a sweep. The server calls this when it is about to
+        stop."""
         self.admission.draining = True
+        self.janitor.stop()
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
@@ -100,15 +100,13 @@ class Application(Flask):
         self.rotation.start()
         if self.deduplicator is not None:
             self.deduplicator.start()
-        if self.janitor is not None:
-            self.janitor.start()
+        self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
         atexit.register(self.stop)
 
     def stop(self) -> None:
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
-        if self.janitor is not None:
-            self.janitor.stop()
+        self.janitor.stop()
         self.rotation.stop()
         if self.deduplicator is not None:
             self.deduplicator.stop()
@@ -121,6 +119,7 @@ class _Workshop:
     """What several use cases work with."""
 
     storage: LocalStorage
+    kept: Kept
     keyring: Keyring
     authority: Authority
     admission: Admission
@@ -150,10 +149,10 @@ def create_app(
     prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
     shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
-    history = _versions(settings, shop.storage)
-    content = _content(settings, shop.storage)
+    versions = shop.kept.versions if settings.enable_versioning else None
+    content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
-    kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
+    unfinished = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -163,16 +162,16 @@ def create_app(
         shop.clocks,
         shop.recorder,
         shop.retries,
-        kept.count if kept else None,
+        unfinished.count if unfinished else None,
         settings.max_sessions_per_slot,
-        history if settings.enable_versioning else None,
+        versions,
         deduplicator,
     )
     downloads = _downloads(settings, shop)
     site = files.Site(
         uploads=uploads,
         downloads=downloads,
-        deletions=Deletions(shop.storage, shop.authority, shop.recorder, NoGraves(), shop.retries),
+        deletions=Deletions(shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
@@ -181,59 +180,23 @@ def create_app(
         observer=shop.observer,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
-        resources=_resources(settings, shop, uploads, kept) if kept else None,
-        history=History(history, downloads, shop.authority.check_download) if settings.enable_versioning else None,
+        resources=_resources(settings, shop, uploads, unfinished) if unfinished else None,
+        history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation = _rotation(settings, keyring)
-    chores = [
-        partial(_sweep_versions, history, shop.observer),
-        *([partial(_sweep_content, content)] if content else []),
-    ]
-    interval = _sweep_seconds(settings)
-    app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, interval, chores) if kept else None
-    return app
-
-
-def _versions(settings: Settings, storage: LocalStorage) -> LocalVersions:
-    """Also where versioning is off: a deletion takes along what was kept when it was on."""
-    versions.prepare(settings.store_dir)
-    return LocalVersions(
-        storage,
-        settings.store_dir,
-        most=settings.max_versions,
-        per_day=settings.versions_per_day,
-        clock=time.time,
-        replaces=settings.enable_versioning,
+    app.janitor = retention.janitor(
+        settings, shop.storage, shop.kept, unfinished, shop.state, shop.recorder, shop.observer
     )
-
-
-def _content(settings: Settings, storage: LocalStorage) -> LocalContent | None:
-    if not settings.deduplication_enabled:
-        return None
-    sharing.prepare(settings.store_dir)
-    return LocalContent(storage, settings.store_dir)
-
-
-def _sweep_content(content: LocalContent) -> None:
-    content.sweep()
-
-
-def _sweep_versions(versions: LocalVersions, observer: Observer) -> None:
-    for each in versions.sweep():
-        observer.version_removed(str(each.path or "-"), each.number, each.freed, each.reason)
-
-
-def _sweep_seconds(settings: Settings) -> float:
-    """Unfinished uploads go soon after their time, also where it is shorter than SweepInterval."""
-    return min(settings.sweep_interval, settings.session_ttl / 4)
+    return app
 
 
 def _downloads(settings: Settings, shop: _Workshop) -> Downloads:
     rules = DownloadRules(
         signed=settings.require_signed_downloads,
         may_change=lambda: settings.enable_versioning or bool(shop.authority.accepts_deleting),
+        age=retention.policy(settings).age,
     )
     return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
 
@@ -271,7 +234,8 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring
     state = tiers.shared_state(settings, _tell_tier)
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    return _Workshop(storage, keyring, authority, admission, intake, observer, state, recorder, retries, clocks)
+    kept = retention.kept(settings, storage)
+    return _Workshop(storage, kept, keyring, authority, admission, intake, observer, state, recorder, retries, clocks)
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:

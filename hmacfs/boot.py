@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from hmacfs import __version__, configfile, rehearsal, secretring
+from hmacfs import __version__, configfile, rehearsal, retention, secretring
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners
@@ -75,6 +75,9 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
     if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
         logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
+    if _kept.settings is not None and retention.told(settings) != retention.told(_kept.settings):
+        for sentence in retention.told(settings) or ["Retention: files are not deleted any more"]:
+            logs.event(logging.INFO, sentence)
     if not _kept.bind:
         _bind(settings)
     _kept.settings = settings
@@ -83,6 +86,8 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
         for address in _kept.bound_to:
             logs.event(logging.INFO, f"Listening on {address}")
+        for sentence in retention.told(settings):
+            logs.event(logging.INFO, sentence)
         if announce is not None:
             announce(settings, _kept.bound_to)
 

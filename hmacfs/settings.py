@@ -182,12 +182,12 @@ class Settings:
     versions_per_day: int = row(
         "VersionsPerDay", 10, integer(0, 100000), "new versions of one path in a day; 0: no limit"
     )
-    file_ttl: int = later("FileTTL", 0, DURATION, "age limit")
-    delete_files: bool = later("DeleteFiles", False, BOOLEAN, "delete by age")
-    delete_files_after_period: int = later("DeleteFilesAfterPeriod", "30d", DURATION, "age limit of DeleteFiles")
-    retention_policy_enabled: bool = later("RetentionPolicyEnabled", False, BOOLEAN, "delete by age and by size")
-    max_retention_time: int = later("MaxRetentionTime", 0, DURATION, "age limit of the policy")
-    max_retention_size: int = later("MaxRetentionSize", 0, SIZE, "size limit of the policy")
+    file_ttl: int = row("FileTTL", 0, DURATION, "age limit")
+    delete_files: bool = row("DeleteFiles", False, BOOLEAN, "delete by age")
+    delete_files_after_period: int = row("DeleteFilesAfterPeriod", "30d", DURATION, "age limit of DeleteFiles")
+    retention_policy_enabled: bool = row("RetentionPolicyEnabled", False, BOOLEAN, "delete by age and by size")
+    max_retention_time: int = row("MaxRetentionTime", 0, DURATION, "age limit of the policy")
+    max_retention_size: int = row("MaxRetentionSize", 0, SIZE, "size limit of the policy")
     sweep_interval: int = row("SweepInterval", "1h", DURATION, "how often old files are looked for")
 
     # Shared state
@@ -287,6 +287,10 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         )
     if settings.max_bytes_per_second and settings.min_bytes_per_second > settings.max_bytes_per_second:
         problems.append("MinBytesPerSecond is above MaxBytesPerSecond: every upload would be cut. Lower it.")
+    if settings.delete_files and not settings.delete_files_after_period:
+        problems.append('DeleteFiles = true needs DeleteFilesAfterPeriod, such as "30d": every file would go at once.')
+    if settings.retention_policy_enabled and not (settings.max_retention_time or settings.max_retention_size):
+        problems.append("RetentionPolicyEnabled = true needs MaxRetentionTime or MaxRetentionSize: nothing would go.")
     named = (
         ("FallbackDBHost", settings.fallback_db_host),
         ("FallbackDBName", settings.fallback_db_name),

@@ -37,10 +37,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "server": ({"settings", "errors", "units", "offload", "server"}, {"flask", "werkzeug"} | DRIVERS),
     "tiers": ({"errors", "offload", "settings", "state"}, FRAMEWORKS),
     "secretring": ({"configfile", "core.rotation", "errors", "settings", "storage"}, FRAMEWORKS | DRIVERS),
+    "retention": ({"core", "services", "settings", "state.base", "storage"}, FRAMEWORKS | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
-        {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "secretring", "settings", "server"}
-        | {"state", "storage", "telemetry"},
+        {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}
+        | {"server", "state", "storage", "telemetry"},
         {"flask", "werkzeug", "redis", "ssl", "requests", "urllib3", "gevent"},
     ),
     "app": ({""}, {"gunicorn"}),

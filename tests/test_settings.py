@@ -353,6 +353,20 @@ def test_two_sources_of_the_secret_are_refused() -> None:
     assert "SecretFile" in one_problem(secret="sixteen-bytes-ok", secret_file="/etc/secret")
 
 
+def test_delete_files_needs_a_period() -> None:
+    assert "DeleteFilesAfterPeriod" in one_problem(delete_files=True, delete_files_after_period=0)
+    assert settings.contradictions(Settings(delete_files=True)) == []
+
+
+def test_a_retention_policy_needs_a_limit() -> None:
+    problem = one_problem(retention_policy_enabled=True)
+
+    assert "MaxRetentionTime" in problem
+    assert "MaxRetentionSize" in problem
+    assert settings.contradictions(Settings(retention_policy_enabled=True, max_retention_size=1)) == []
+    assert settings.contradictions(Settings(retention_policy_enabled=True, max_retention_time=1)) == []
+
+
 def test_signed_downloads_need_a_signature_for_downloads() -> None:
     assert "EnableV3" in one_problem(require_signed_downloads=True)
 

@@ -1,6 +1,6 @@
 """Deleting a file for somebody who has signed for it (protocol, section 3, DELETE)."""
 
-from hmacfs.errors import NotFound
+from hmacfs.errors import Gone, NotFound
 from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
@@ -37,7 +37,10 @@ class Deletions:
         """
         self._authority.check_deletion(request)
         path = request.path
-        self._retries.run(self._storage.open, path, with_content=False).close()  # raises NotFound
+        try:
+            self._retries.run(self._storage.open, path, with_content=False).close()
+        except Gone:
+            raise NotFound from None  # 410 is for GET and PUT alone (protocol, section 3)
         self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
         if not self._storage.delete(path):
             raise NotFound

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hmacfs.core import caching, contenttype, preconditions, ranges
+from hmacfs.core import caching, contenttype, preconditions, ranges, retention
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
+from hmacfs.core.retention import AgeRule
 from hmacfs.core.signature import Claim
 from hmacfs.errors import Gone, PreconditionFailed
 from hmacfs.services.admission import Admission
@@ -84,10 +85,12 @@ class DownloadRules:
     """Attributes:
     signed: RequireSignedDownloads.
     may_change: whether a path may get another content, or none, so that a copy must be asked about.
+    age: the limit after which files go, if there is one.
     """
 
     signed: bool = False
     may_change: Callable[[], bool] = lambda: False
+    age: AgeRule | None = None
 
 
 class Downloads:
@@ -144,11 +147,17 @@ class Downloads:
         return download
 
     def _cache_control(self, stored: Stored, signed: int | None, special: str) -> str:
-        """How long others may keep it. Raises Gone for a file whose time is over and that nobody has removed yet."""
+        """How long others may keep it.
+
+        Raises Gone for a file whose own time is over and that nobody has removed yet. One that is too old by a rule of
+        ours is served until a sweep comes by: it may be the clock that is wrong.
+        """
         expires_at = stored.metadata.expires_at
-        life = expires_at - self._clock() if expires_at else None
-        if life is not None and life <= 0:
+        end = retention.end_of_life(stored.entity.modified, expires_at, self._rules.age)
+        now = self._clock() if end is not None else 0.0
+        if 0 < expires_at <= now:
             raise Gone
+        life = None if end is None else end - now
         return special or caching.cache_control(may_change=self._rules.may_change(), life=life, signed=signed)
 
 

@@ -53,6 +53,23 @@ class Observer:
     def sharing_failed(self, name: str, error: RequestError) -> None:
         """A file could not be compared with an earlier one; it stays as it is."""
 
+    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+        """A file was deleted by a sweep.
+
+        Args:
+            reason: the key of the rule, or "claim" for the file's own end.
+            version: number of an old version, 0 for the file itself.
+        """
+
+    def leftover_removed(self, kind: str, name: str) -> None:
+        """A "folder" in which nothing was, or a "sidecar" of no file, was deleted by a sweep."""
+
+    def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
+        """A sweep has ended. Args: files, stored: what it left, and bytes. removed, freed: what it took, and bytes."""
+
+    def clock_doubted(self, expired: int, files: int) -> None:
+        """A sweep left the age rules alone, because the wall clock has run ahead and most files would have gone."""
+
     def sweep_failed(self, error: BaseException) -> None:
         """What should have been removed was not; the next sweep tries again."""
 

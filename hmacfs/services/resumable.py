@@ -19,6 +19,7 @@ from hmacfs.errors import (
     BadUploadLength,
     ChecksumMismatch,
     FileExists,
+    Gone,
     NotFound,
     TakenOver,
     TooManyGaps,
@@ -321,7 +322,7 @@ class Resumable:
         """Whether the token's upload was published less than SessionTTL ago."""
         try:
             stored = self._storage.open(request.path, with_content=False)
-        except NotFound:
+        except (Gone, NotFound):
             return False
         entity, metadata = stored.entity, stored.metadata
         stored.close()

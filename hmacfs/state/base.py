@@ -136,7 +136,24 @@ class Sessions(Protocol):
         first come first."""
 
 
-class Tier(Catalog, Sessions, Protocol):
+class Upkeep(Protocol):
+    """Who looks after what several servers share, and the removal of rows whose time is over."""
+
+    def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
+        """Whether ``holder`` has ``name`` from now on: it was free, over, or the holder's own already.
+
+        One step, so that of several who ask at once one gets it.
+
+        Args:
+            seconds: until it is over; 0 gives it back.
+            now: Unix seconds. A tier with a clock that all hosts share uses that.
+        """
+
+    def purge(self, now: int) -> None:
+        """Remove rows that are over at ``now``, a bounded number of them; nothing where a tier does so by itself."""
+
+
+class Tier(Catalog, Sessions, Upkeep, Protocol):
     """One place that keeps state: Redis, PostgreSQL, MySQL or MariaDB, SQLite, or this process's memory.
 
     Attributes:

@@ -109,6 +109,19 @@ class SharedState:
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         return self._read(Kind.SESSIONS, lambda tier: tier.list_sessions(now, limit))
 
+    # Upkeep
+
+    def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
+        """As Upkeep says, of the highest tier that answers. Hosts that see different ones may both be told yes."""
+        return self._read(Kind.SESSIONS, lambda tier: tier.lease(name, holder, seconds, now))
+
+    def purge(self, now: int) -> None:
+        """In every tier that answers."""
+        self._begin()
+        for member in self._chains[Kind.SESSIONS]:
+            if member.lives:
+                member.ask(lambda tier: tier.purge(now))
+
     # Which tier
 
     def serving(self) -> Serving:

@@ -22,6 +22,7 @@ class MemoryTier:
         self._lock = threading.Lock()
         self._files: dict[str, FileRow] = {}
         self._sessions: dict[str, SessionRow] = {}
+        self._leases: dict[str, tuple[str, int]] = {}
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         with self._lock:
@@ -54,6 +55,19 @@ class MemoryTier:
         with self._lock:
             living = [row for row in self._sessions.values() if _lives(row, now)]
         return sorted(living, key=lambda row: (row.expires_at, row.key))[: page(limit)]
+
+    def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
+        with self._lock:
+            owner, ends = self._leases.get(name, ("", 0))
+            if ends > now and owner != holder:
+                return False
+            self._leases[name] = (holder, now + seconds)
+            return True
+
+    def purge(self, now: int) -> None:
+        with self._lock:
+            for key in [key for key, row in self._sessions.items() if row.expires_at <= now]:
+                del self._sessions[key]
 
     def ping(self) -> None:
         """Always works."""

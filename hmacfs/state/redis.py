@@ -61,6 +61,7 @@ class RedisTier:
         self._session = f"{prefix}session:"
         self._list = f"{prefix}sessions"
         self._alive = f"{prefix}alive"
+        self._lease = f"{prefix}lease:"
         self._made: redis.Redis | None = None
         self._run_id = ""
 
@@ -112,6 +113,15 @@ class RedisTier:
         with _translated():
             found = self._script("list_sessions")(keys=[self._list], args=[self._session, now, page(limit)])
         return [SessionRow(*json.loads(text)) for text in found]
+
+    # Upkeep
+
+    def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:  # noqa: ARG002 - Redis has a clock for all
+        with _translated():
+            return bool(self._script("lease")(keys=[f"{self._lease}{name}"], args=[holder, seconds]))
+
+    def purge(self, now: int) -> None:
+        """Redis does so by itself."""
 
     # The tier itself
 

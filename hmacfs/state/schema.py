@@ -19,6 +19,7 @@ from sqlalchemy import (
     cast,
     func,
     inspect,
+    or_,
     select,
     text,
     tuple_,
@@ -32,8 +33,8 @@ from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import ORDER
 
-VERSION = 2
-"""2: sessions have an order, and the book of what is outdated says which upload it means."""
+VERSION = 3
+"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases."""
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -113,6 +114,15 @@ outdated = Table(
     **_OPTIONS,
 )
 
+leases = Table(
+    "hmacfs_leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
 schema = Table(
     "hmacfs_schema",
     metadata,
@@ -181,11 +191,27 @@ def _mysql_upsert(table: Table) -> Insert:
     return into.on_duplicate_key_update([(name, func.IF(newer, given[name], table.c[name])) for name in names])
 
 
+def take_lease(dialect: str, now: int) -> Insert:
+    """Insert a lease, or replace one that is over at ``now`` or the same holder's already, in one statement."""
+    if dialect == "mysql":
+        statement = mysql.insert(leases)
+        may = or_(leases.c.holder == statement.inserted.holder, leases.c.expires_at <= now)
+        # MySQL sets one column after the other: once the holder is ours, the first question says yes.
+        both: dict[str, Any] = {
+            name: func.if_(may, statement.inserted[name], leases.c[name]) for name in ("holder", "expires_at")
+        }
+        return statement.on_duplicate_key_update(both)
+    insert = postgresql.insert(leases) if dialect == "postgresql" else sqlite.insert(leases)
+    new = {name: insert.excluded[name] for name in ("holder", "expires_at")}
+    may = or_(leases.c.holder == insert.excluded.holder, leases.c.expires_at <= now)
+    return insert.on_conflict_do_update(index_elements=["name"], set_=new, where=may)
+
+
 def create(connection: Connection) -> None:
     """Make what is missing. Several processes may do so at the same moment, and each may be killed anywhere.
 
     Raises:
-        StateUnavailable: the tables are of another version than this program's.
+        StateUnavailable: the tables are of a later version than this program's.
     """
     names = _names(connection)
     found = _version(connection, names)

@@ -89,6 +89,20 @@ class SqlTier:
         query = living.order_by(column.expires_at, column.key).limit(page(limit))
         return [SessionRow(*row) for row in self._all(query)]
 
+    def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
+        values = {"name": name, "holder": holder, "expires_at": now + seconds}
+
+        def take(connection: Connection) -> bool:
+            connection.execute(schema.take_lease(connection.dialect.name, now), values)
+            # Nobody takes a lease of ours before it is over, so what stands there now says who got it.
+            owner = connection.execute(select(schema.leases.c.holder).where(schema.leases.c.name == name)).scalar()
+            return bool(owner == holder)
+
+        return self.run(take)
+
+    def purge(self, now: int) -> None:
+        self._purge(now)
+
     def held(self, kind: Kind, limit: int) -> Held:
         table = _TABLES[kind]
         columns = _FILE_COLUMNS if kind is Kind.FILES else _SESSION_COLUMNS

@@ -92,36 +92,17 @@ class Staged(Protocol):
         With versioning a file that is there becomes a version, unless it has the same content: then it stays, and is
         the answer.
 
-        Raises FileExists when the path was taken meanwhile (without versioning), PathConflict when it cannot be a file;
-        TooManyVersions, PreconditionFailed.
+        Raises FileExists when the path was taken meanwhile (without versioning), PathConflict when it cannot be a file,
+        Gone when its file has gone; TooManyVersions, PreconditionFailed.
         """
 
     def discard(self) -> None:
         """Forget everything that was not published and release what is held. Safe to call at any time, twice too."""
 
 
-class Graves(Protocol):
-    """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
-
-    def bury(self, path: SlotPath) -> None:
-        """From now on ``path`` is known to be gone. Repeating it is harmless."""
-
-    def buried(self, path: SlotPath) -> bool:
-        """Whether it is gone, and has been for less than 30 days."""
-
-
-class NoGraves:
-    """Remembers nothing."""
-
-    def bury(self, path: SlotPath) -> None: ...
-
-    def buried(self, path: SlotPath) -> bool:  # noqa: ARG002
-        return False
-
-
 class Storage(Protocol):
     def check_vacant(self, path: SlotPath) -> None:
-        """Raises FileExists or PathConflict when ``path`` could not be published now."""
+        """Raises FileExists, PathConflict or Gone when ``path`` could not be published now."""
 
     def stage(self, path: SlotPath) -> Staged: ...
 
@@ -146,7 +127,18 @@ class Storage(Protocol):
 
         Raises:
             NotFound: for anything else: missing, a directory, behind a symlink.
+            Gone: missing, and known to have been there.
         """
+
+
+class Graves(Protocol):
+    """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
+
+    def bury(self, path: SlotPath) -> None:
+        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm."""
+
+    def buried(self, path: SlotPath) -> bool:
+        """Whether ``path`` was deleted, or has expired, in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +302,8 @@ class PartialUpload(Protocol):
     def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
         """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.
 
-        Raises FileExists, PathConflict or PreconditionFailed when the path was taken meanwhile: the partial is removed
-        then. TooManyVersions, StorageBusy: it stays.
+        Raises FileExists, PathConflict or PreconditionFailed when the path was taken meanwhile, Gone when its file has
+        gone: the partial is removed then. TooManyVersions, StorageBusy: it stays.
         """
 
     def remove(self) -> None:
@@ -358,8 +350,11 @@ class Partials(Protocol):
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""
 
-    def sweep(self) -> Sequence[tuple[str, str, float]]:
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
         """Remove what has not changed for SessionTTL, and what a crash left.
+
+        Args:
+            removes: False only to tell.
 
         Returns path, as ``core.paths.shown`` writes it, key and start of each unfinished upload that was removed.
         Drafts are removed without a word: their tokens may stand for other uploads.

@@ -327,6 +327,23 @@ def read_private(path: str, most: int) -> bytes:
         os.close(fd)
 
 
+def link_private(source: str, target: str) -> None:
+    """A second name for a private file. Raises FileExistsError when the name is taken, EMLINK when it has too many."""
+    os.link(source, target, follow_symlinks=False)
+
+
+def make_stamp(path: str, modified: float) -> None:
+    """An empty private file that says a moment by the time of its last change; one that is there is left as it is."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.utime(fd, (modified, modified))
+    finally:
+        os.close(fd)
+
+
 def remove_file(path: str) -> None:
     """Remove a private file; harmless where there is none."""
     try:
@@ -342,6 +359,18 @@ def remove_empty(folder: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise
+
+
+def remove_empty_at(parent: int, name: bytes) -> bool:
+    """Remove the folder ``name`` of ``parent`` where nothing is in it; whether it is gone now."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, errno.EACCES, errno.EPERM):
+            return False  # EBUSY: something is mounted there
+        if error.errno != errno.ENOENT:
+            raise
+    return True
 
 
 def write_all(fd: int, block: memoryview, offset: int) -> None:

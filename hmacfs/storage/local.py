@@ -13,7 +13,7 @@ from functools import partial
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
-from hmacfs.errors import ConfigError, FileExists, NotFound, PathConflict, StorageFailed
+from hmacfs.errors import ConfigError, FileExists, Gone, NotFound, PathConflict, StorageFailed
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import fsutil, staging
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
@@ -150,6 +150,8 @@ class LocalStorage:
         """Called in the disk pool, under the path's lock, before a file is deleted; raises OSError."""
         self.on_last_name: Callable[[int, str], None] = _nobody
         """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
+        self.is_buried: Callable[[SlotPath], bool] = _never
+        """Asked in the disk pool whether a path is gone and known to be."""
         self._dir_mode = dir_mode
         self._umask = fsutil.current_umask()
         with os_errors_translated():
@@ -194,7 +196,10 @@ class LocalStorage:
             try:
                 return self._open_now(path, with_content)
             except BlockingIOError:
-                return self.disk.run(self.open_beneath, path.raw, with_content)
+                return self.disk.run(self._open, path, with_content)
+            except NotFound:
+                self._short.run(self.refuse_buried, path)
+                raise
 
     def check_vacant_now(self, path: SlotPath) -> None:
         """As ``check_vacant``, for jobs of the disk pool."""
@@ -202,7 +207,7 @@ class LocalStorage:
             fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                return
+                return self.refuse_buried(path)
             if fsutil.is_missing(error):
                 raise PathConflict from error
             raise translated(error) from error
@@ -211,6 +216,11 @@ class LocalStorage:
         finally:
             os.close(fd)
         raise PathConflict if is_directory else FileExists
+
+    def refuse_buried(self, path: SlotPath) -> None:
+        """Raises Gone where nothing is and it is known that something was. For jobs of the disk pool."""
+        if self.is_buried(path):
+            raise Gone
 
     def _open_now(self, path: SlotPath, with_content: bool) -> "LocalStored":
         """Open and read what the kernel has cached, in the loop: a hop to the pool costs more than all of it.
@@ -232,8 +242,16 @@ class LocalStorage:
         os.close(fd)
         return LocalStored(self.disk, -1, entity, metadata, content)
 
+    def _open(self, path: SlotPath, with_content: bool) -> "LocalStored":
+        try:
+            return self.open_beneath(path.raw, with_content)
+        except NotFound:
+            self.refuse_buried(path)
+            raise
+
     def open_beneath(self, raw: bytes, with_content: bool) -> "LocalStored":
-        """The regular file at ``raw``, relative to the store. For jobs of the disk pool; raises as ``open`` does."""
+        """The regular file at ``raw``, relative to the store. For jobs of the disk pool; raises as ``open`` does, but
+        for Gone."""
         fd = self._opened(fsutil.open_beneath, raw)
         try:
             entity, changed = _identified(fd)
@@ -315,6 +333,10 @@ class LocalStorage:
         finally:
             os.close(fd)
 
+    def claimed_end(self, place: bytes, entity: Entity) -> int:
+        """When the file at an absolute path is to go by its uploader's claim, 0 for never. Blocks."""
+        return self._keeper.claimed_end(place, entity)
+
     def publish_open(
         self,
         path: SlotPath,
@@ -334,6 +356,8 @@ class LocalStorage:
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
         is_ready = False
+        if self.is_buried(path) and self.entity_at(path) is None:
+            raise Gone
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
@@ -372,13 +396,15 @@ class LocalStorage:
         Args:
             parent: descriptor of the directory.
         """
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+        if info.st_nlink == 1:
+            os.unlink(name, dir_fd=parent)
+            self._keeper.forget(entity)
+            return entity.size
         fd = os.open(name, _READ | os.O_CLOEXEC, dir_fd=parent)
         try:
-            info = os.fstat(fd)
-            entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
             digest = self._keeper.read(fd, entity).sha256 if info.st_nlink == 2 else ""
-            if info.st_nlink == 1:
-                self._keeper.forget(entity)
             os.unlink(name, dir_fd=parent)
             if digest:
                 self.on_last_name(entity.inode, digest)
@@ -446,6 +472,11 @@ def _nothing(_path: SlotPath) -> None:
 
 def _nobody(_inode: int, _sha256: str) -> None:
     """Nobody else has a name of it."""
+
+
+def _never(_path: SlotPath) -> bool:
+    """Nothing is known to be gone."""
+    return False
 
 
 def _identified(fd: int) -> tuple[Entity, int]:

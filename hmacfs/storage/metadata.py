@@ -35,6 +35,12 @@ class MetadataKeeper(Protocol):
     def forget(self, entity: Entity) -> None:
         """The file will not be published after all."""
 
+    def claimed_end(self, place: bytes, entity: Entity) -> int:
+        """When the file at an absolute path is to go by its uploader's claim, in Unix seconds; 0 for never.
+
+        Of all that is kept the sweep wants only this, and without opening the file.
+        """
+
 
 class Attributes:
     """Extended attributes of the file itself."""
@@ -56,6 +62,14 @@ class Attributes:
 
     def forget(self, entity: Entity) -> None:
         """Nothing to do: the attributes go with the file."""
+
+    def claimed_end(self, place: bytes, entity: Entity) -> int:  # noqa: ARG002 - the file itself answers
+        try:
+            return _seconds(os.getxattr(place, EXPIRES_ATTRIBUTE, follow_symlinks=False).decode("latin-1"))
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return 0
+            raise
 
 
 class Sidecars:
@@ -106,6 +120,13 @@ class Sidecars:
         except FileNotFoundError:
             pass
 
+    def claimed_end(self, place: bytes, entity: Entity) -> int:  # noqa: ARG002 - named after the entity
+        try:
+            with open(self._path(entity), encoding="utf-8") as file:
+                return _seconds(str(json.load(file).get("expires_at") or ""))
+        except (FileNotFoundError, ValueError, AttributeError):
+            return 0
+
     def _path(self, entity: Entity) -> str:
         return os.path.join(
             self._directory, f"{entity.inode & 0xFF:02x}", f"{entity.inode:x}-{entity.modified_ns:x}.json"
@@ -121,12 +142,15 @@ def _attribute(fd: int, name: str) -> str:
         raise
 
 
+def _seconds(text: str) -> int:
+    return int(text) if _SECONDS.fullmatch(text) else 0
+
+
 def _checked(content_type: str, sha256: str, token_digest: str, uploader: str, expires_at: str) -> Metadata:
     """Other programs write these too: only what is well-formed counts, and the type only if a header may hold it."""
     content, token = (digest if _DIGEST.fullmatch(digest) else "" for digest in (sha256, token_digest))
-    seconds = int(expires_at) if _SECONDS.fullmatch(expires_at) else 0
     try:
         typed = contenttype.declared(content_type) if content_type else None
     except BadHeader:
         typed = None
-    return Metadata(typed, content, token, uploader, seconds)
+    return Metadata(typed, content, token, uploader, _seconds(expires_at))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hmacfs.core import upload
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, PathConflict, PreconditionFailed, UploadComplete, UploadGone
+from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadComplete, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
@@ -216,7 +216,7 @@ class LocalPartial:
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata, conditions)
-        except (FileExists, PathConflict, PreconditionFailed, fsutil.SyncFailed):
+        except (FileExists, Gone, PathConflict, PreconditionFailed, fsutil.SyncFailed):
             self.remove_now()
             raise
         finally:

@@ -99,12 +99,13 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self) -> Sequence[tuple[str, str, float]]:
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
         removed: list[tuple[str, str, float]] = []
         for group in self._run(os.listdir, self.root):
-            if group not in ("tokens", "sweep.lock"):
-                removed += self._run(self._sweep_group, group)
-        self._run(self._sweep_tokens)
+            if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
+                removed += self._run(self._sweep_group, group, removes)
+        if removes:
+            self._run(self._sweep_tokens)
         return removed
 
     def clear(self, path: SlotPath, keep: str = "") -> None:
@@ -128,16 +129,6 @@ class LocalPartials:
     def token_path(self, name: str) -> str:
         """The second name of the journal ``name``."""
         return os.path.join(self._tokens, name.removesuffix(LOG))
-
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """A ``with`` block that says whether this process is the only one of all on this store that sweeps now."""
-        with os_errors_translated():
-            fd = os.open(os.path.join(self.root, "sweep.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield fsutil.try_flock(fd)
-        finally:
-            os.close(fd)
 
     @contextmanager
     def locked(self, slot: str) -> Iterator[None]:
@@ -296,7 +287,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str) -> list[tuple[str, str, float]]:
+    def _sweep_group(self, group: str, removes: bool) -> list[tuple[str, str, float]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -305,13 +296,15 @@ class LocalPartials:
                 partial = self._open(slot, name)
                 if partial is not None:
                     was_known = partial.look_now().state is State.OPEN and not partial.is_draft
-                    if self._is_expired(partial) and partial.take_over_now():
-                        partial.remove_now()
+                    if self._is_expired(partial) and (partial.take_over_now() if removes else partial.is_idle_now()):
+                        if removes:
+                            partial.remove_now()
                         if was_known:
                             header = partial.header
                             removed.append((str(header.path), header.key, header.started_at))
                     partial.close()
-            self._sweep_slot(slot)
+            if removes:
+                self._sweep_slot(slot)
         return removed
 
     def _sweep_slot(self, slot: str) -> None:

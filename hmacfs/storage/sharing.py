@@ -16,6 +16,7 @@ Everything blocks, and runs in the disk pool.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from hashlib import sha256
@@ -40,6 +41,11 @@ def prepare(store_dir: str) -> None:
         raise ConfigError([f"StoreDir: equal content cannot be shared: {error}"]) from error
 
 
+def is_prepared(store_dir: str) -> bool:
+    """Whether content is shared here, or was."""
+    return os.path.isdir(os.path.join(store_dir, PRIVATE, "content"))
+
+
 class LocalContent:
     """The SharedContent port beside a LocalStorage; ``prepare`` has made its folder."""
 
@@ -53,13 +59,11 @@ class LocalContent:
         with os_errors_translated():
             return patiently(self._storage.disk, self._share, path, entity, metadata.sha256)
 
-    def sweep(self) -> int:
-        """Remove the names of content that no file has any more; the bytes that this frees."""
-        freed = 0
+    def sweep(self) -> Iterator[int]:
+        """Remove the names of content that no file has any more, job by job; the bytes that each job freed."""
         with os_errors_translated():
             for group in self._storage.disk.run(os.listdir, self._root):
-                freed += self._storage.disk.run(self._sweep_group, os.path.join(self._root, group))
-        return freed
+                yield self._storage.disk.run(self._sweep_group, os.path.join(self._root, group))
 
     def _share(self, path: SlotPath, entity: Entity, digest: str) -> int:
         if not entity.size:

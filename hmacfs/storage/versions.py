@@ -58,12 +58,14 @@ class KeptVersion:
     Attributes:
         slot: the folder of its path.
         path: None where the ledger that tells it was lost.
+        expires_at: as in Metadata.
     """
 
     slot: str
     path: SlotPath | None
     number: int
     entity: Entity
+    expires_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,9 @@ class LocalVersions:
                 for slot in sorted(self._storage.disk.run(os.listdir, os.path.join(self._root, group))):
                     yield from self._storage.disk.run(self._kept, slot)
 
-    def remove(self, version: KeptVersion) -> int:
-        """Remove one, if it is still the same file; the bytes that this frees. The current file is never touched."""
+    def remove(self, version: KeptVersion) -> int | None:
+        """Remove one, if it is still the same file; the bytes that this frees, None where it is another or none. The
+        current file is never touched."""
         with os_errors_translated():
             return patiently(self._storage.disk, self._remove, version)
 
@@ -150,14 +153,13 @@ class LocalVersions:
             self._drop(slot, self._numbers(slot))
             self._forget_folder(slot)
 
-    def sweep(self) -> Sequence[Removed]:
-        """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs."""
-        removed: list[Removed] = []
+    def sweep(self) -> Iterator[Sequence[Removed]]:
+        """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs; by
+        path, what went of each."""
         with os_errors_translated():
             for group in self._storage.disk.run(os.listdir, self._root):
                 for slot in self._storage.disk.run(os.listdir, os.path.join(self._root, group)):
-                    removed += patiently(self._storage.disk, self._tidy, slot)
-        return removed
+                    yield patiently(self._storage.disk, self._tidy, slot)
 
     # Replacing
 
@@ -176,6 +178,7 @@ class LocalVersions:
                 if not incoming.conditions.hold(current.etag if current else None):
                     raise PreconditionFailed
                 if current is None:  # removed since we found it
+                    self._storage.refuse_buried(path)
                     return incoming.entity, self._storage.name_new(path, incoming.link)
                 if is_equal:
                     return self._stays(path, current, incoming)
@@ -298,6 +301,7 @@ class LocalVersions:
         hidden = self._leftover(slot, current)
         found = [self._described(path, number) for number in self._numbers(slot) if number != hidden]
         if current is None and not found:
+            self._storage.refuse_buried(path)
             raise NotFound
         return [version for version in found if version is not None]
 
@@ -314,20 +318,23 @@ class LocalVersions:
         path = self._ledger(slot)[0]
         found = []
         for number in self._numbers(slot):
+            place = os.path.join(self._folder(slot), str(number))
             try:
-                info = os.stat(os.path.join(self._folder(slot), str(number)))
+                info = os.stat(place)
+                entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+                ends = self._storage.claimed_end(os.fsencode(place), entity)
             except FileNotFoundError:
                 continue
-            entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
-            found.append(KeptVersion(slot, path, number, entity))
+            found.append(KeptVersion(slot, path, number, entity, ends))
         return found
 
     # Removing
 
-    def _remove(self, version: KeptVersion) -> int:
+    def _remove(self, version: KeptVersion) -> int | None:
         with self._storage.locks.held(version.slot):
-            if version not in (replace(found, path=version.path) for found in self._kept(version.slot)):
-                return 0
+            kept = {found.number: found.entity for found in self._kept(version.slot)}
+            if kept.get(version.number) != version.entity:
+                return None
             return sum(freed for _, freed in self._drop(version.slot, [version.number]))
 
     def _tidy(self, slot: str) -> list[Removed]:

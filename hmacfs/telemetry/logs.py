@@ -149,6 +149,28 @@ class LogObserver(Observer):
     def sharing_failed(self, name: str, error: RequestError) -> None:
         event(logging.WARNING, f"Content not shared: {name}", code=error.code, detail=error.detail)
 
+    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+        which = f" version={version}" if version else ""
+        if LOGGER.isEnabledFor(logging.INFO):
+            write_line(f"INFO[{_Stamp.now()}] File removed: {name} reason={reason} size={size}{which}")
+
+    def leftover_removed(self, kind: str, name: str) -> None:
+        event(logging.INFO, f"{kind.capitalize()} removed: {name}", reason="empty" if kind == "folder" else "orphan")
+
+    def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
+        level = logging.INFO if removed else logging.DEBUG
+        took = f"{seconds:.1f}"
+        event(level, "Sweep done", files=files, stored=stored, removed=removed, freed=freed, seconds=took)
+
+    def clock_doubted(self, expired: int, files: int) -> None:
+        event(
+            logging.ERROR,
+            "The clock has run ahead since the last sweep, so nothing is deleted by age. Set it right, or run "
+            "`hmacfs sweep --force` where it is",
+            expired=expired,
+            files=files,
+        )
+
     def sweep_failed(self, error: BaseException) -> None:
         detail = error.detail if isinstance(error, RequestError) else type(error).__name__
         event(logging.ERROR, "Sweep failed, the next one tries again", detail=detail)

@@ -21,7 +21,8 @@ from hmacfs.services.secrets import Keyring
 from hmacfs.state.base import FileRow
 from hmacfs.state.memory import MemoryTier
 from hmacfs.storage import local
-from hmacfs.storage.base import Metadata, NoGraves
+from hmacfs.storage.base import Graves, Metadata
+from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage
 from tests.support import tokens
 
@@ -47,7 +48,8 @@ class House:
     def __init__(self, store: Path) -> None:
         local.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
-        self.graves = Yard(store)
+        self.yard = Yard(store)
+        self.graves: Graves = self.yard
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.store = store
@@ -83,14 +85,14 @@ def test_file_and_row_go_and_the_grave_is_there_first(house: House) -> None:
 
     assert not (house.store / "slot").exists()
     assert house.tier.find_file(PATH) is None
-    assert house.graves.dug == [(PATH, True)]
+    assert house.yard.dug == [(PATH, True)]
 
 
 def test_an_unknown_path_is_not_found_and_gets_no_grave(house: House) -> None:
     with pytest.raises(NotFound):
         house.delete()
 
-    assert house.graves.dug == []
+    assert house.yard.dug == []
 
 
 def test_a_wrong_signature_deletes_nothing_and_learns_nothing(house: House) -> None:
@@ -101,7 +103,7 @@ def test_a_wrong_signature_deletes_nothing_and_learns_nothing(house: House) -> N
             house.delete(query)
 
     assert (house.store / PATH).exists()
-    assert house.graves.dug == []
+    assert house.yard.dug == []
 
 
 def test_a_file_that_goes_at_the_same_moment_is_not_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +132,13 @@ def test_deletions_are_possible_where_somebody_could_sign_one(house: House) -> N
     assert not house.deletions(word="").are_possible
 
 
-def test_without_graves_nothing_is_known_to_be_gone() -> None:
-    graves, path = NoGraves(), paths.parse(b"a/b")
+def test_what_is_gone_is_unknown_to_the_next_deletion(house: House) -> None:
+    dead = LocalGraves(str(house.store), InlinePool())
+    house.storage.is_buried, house.graves = dead.buried_now, dead
+    house.put()
 
-    graves.bury(path)
+    house.delete()
 
-    assert not graves.buried(path)
+    with pytest.raises(NotFound):
+        house.delete()
+    assert dead.buried(paths.parse(PATH.encode()))

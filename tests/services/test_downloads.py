@@ -10,12 +10,13 @@ import pytest
 
 from hmacfs.core import paths
 from hmacfs.core.preconditions import Conditions
+from hmacfs.core.retention import AgeRule
 from hmacfs.core.retry import Schedule
 from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.services import admission
 from hmacfs.services.admission import Admission, Limits
-from hmacfs.services.downloads import Download, DownloadRequest, Downloads
+from hmacfs.services.downloads import Download, DownloadRequest, DownloadRules, Downloads
 from hmacfs.services.retrying import Retries
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import fsutil, local
@@ -390,3 +391,22 @@ def test_another_error_of_opening_is_not_tried_again(
         house.get()
 
     assert house.slept == []
+
+
+@pytest.mark.parametrize(("age", "told"), [(0, 864000), (400_000, 464_000), (864_000, 0), (10**9, 0), (-50, 864_050)])
+def test_where_an_age_limit_holds_a_copy_may_be_kept_for_the_time_that_is_left(
+    house: House, age: int, told: int
+) -> None:
+    stored = house.entity.modified
+    limited = Downloads(
+        house.storage,
+        house.admission,
+        house.retries,
+        rules=DownloadRules(age=AgeRule("FileTTL", 864000)),
+        clock=lambda: float(stored + age),
+    )
+
+    download = limited.open(DownloadRequest(paths.parse(b"a/b.png"), Conditions(), head=True))
+
+    assert download.cache_control == f"public, max-age={told}, immutable"
+    assert house.get(head=True).cache_control == "public, max-age=31536000, immutable"

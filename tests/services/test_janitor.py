@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from hmacfs.core.retry import Schedule
-from hmacfs.errors import StorageFailed
+from hmacfs.core import retry
+from hmacfs.core.retention import AgeRule, Policy
+from hmacfs.core.wallclock import Moment
+from hmacfs.errors import StateUnavailable, StorageFailed
 from hmacfs.services import janitor as module
-from hmacfs.services.janitor import Janitor
+from hmacfs.services.grounds import Grounds, Means
+from hmacfs.services.janitor import LEASE, Janitor, Schedule
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import SessionRow
 from hmacfs.state.memory import MemoryTier
+from hmacfs.storage.graves import LocalGraves
+from hmacfs.storage.leftovers import LocalLeftovers
+from hmacfs.storage.shelf import LocalShelf
+from hmacfs.storage.sweepfile import SweepFile
 from tests.support.polling import until
 from tests.support.resuming import TTL, Shelf, header
 
@@ -25,6 +32,8 @@ class Told(Observer):
     def __init__(self) -> None:
         self.expired: list[str] = []
         self.failures: list[str] = []
+        self.sweeps = 0
+        self.doubts: list[tuple[int, int]] = []
 
     def upload_expired(self, name: str) -> None:
         self.expired.append(name)
@@ -32,20 +41,54 @@ class Told(Observer):
     def sweep_failed(self, error: BaseException) -> None:
         self.failures.append(type(error).__name__)
 
+    def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
+        self.sweeps += 1
+
+    def clock_doubted(self, expired: int, files: int) -> None:
+        self.doubts.append((expired, files))
+
 
 class Yard:
-    """A store with its janitor, whose clock is ``time`` seconds ahead of the machine's."""
+    """A store with its janitors, whose clocks are ``ahead`` and ``steady`` seconds ahead of the machine's."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, ages: tuple[AgeRule, ...] = ()) -> None:
         self.ahead = 0.0
+        self.steady = 0.0
+        self.boot = 1
+        self.policy = Policy(ages)
         self.shelf = Shelf(store, wall=lambda: time.time() + self.ahead)
         self.tier = MemoryTier()
-        self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
+        self.recorder = Recorder(self.tier, retry.Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
 
-    def janitor(self, interval: float = 1000.0) -> Janitor:
-        partials = self.shelf.partials
-        return Janitor(partials, partials.turn, self.recorder, self.told, interval)
+    def clocks(self) -> Moment:
+        return Moment(time.time() + self.ahead, time.monotonic() + self.steady, self.boot)
+
+    def janitor(self, interval: float = 1000.0, holder: str = "here") -> Janitor:
+        store, storage = str(self.shelf.store), self.shelf.storage
+        graves = LocalGraves(store, storage.disk)
+        leftovers = LocalLeftovers(store, storage.disk, time.time)
+        grounds = Grounds(LocalShelf(storage, store, graves), leftovers, graves, self.shelf.partials)
+        means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic)
+        schedule = Schedule(interval, interval)
+        return Janitor(means, SweepFile(store), self.tier, holder, schedule, self.clocks)
+
+    def later(self, seconds: float) -> None:
+        """Time passes, on every clock."""
+        self.ahead += seconds
+        self.steady += seconds
+
+    def files(self, count: int, age: float, start: int = 0) -> None:
+        """Stored files, ``age`` seconds before the machine's own time."""
+        moment = time.time() - age
+        for number in range(start, start + count):
+            place = self.shelf.store / f"id-{number}" / "file"
+            place.parent.mkdir()
+            place.write_bytes(b"hello")
+            os.utime(place, (moment, moment))
+
+    def stored(self) -> list[Path]:
+        return list(self.shelf.store.glob("id-*/file"))
 
     def begin(self, token: str, path: str) -> str:
         """An upload that shared state knows of; its key."""
@@ -70,11 +113,11 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 def test_an_expired_upload_goes_from_disk_and_state_and_is_told(yard: Yard) -> None:
     old = yard.begin("token-of-client-1", "a/b.jpg")
     janitor = yard.janitor()
-    janitor.sweep()
+    janitor.look()
     assert yard.known() == {old}
-    yard.ahead = TTL + 10
+    yard.later(TTL + 10)
 
-    janitor.sweep()
+    janitor.look()
 
     assert yard.told.expired == ["a/b.jpg"]
     assert yard.known() == set()
@@ -86,7 +129,7 @@ def test_all_slots_of_a_store_are_swept_in_one_go(yard: Yard) -> None:
         yard.begin(f"token-number-{number:02}", f"{number}/b.jpg")
     yard.ahead = TTL + 10
 
-    yard.janitor().sweep()
+    yard.janitor().look()
 
     assert len(yard.told.expired) == 12
     assert yard.known() == set()
@@ -97,16 +140,14 @@ def test_all_slots_of_a_store_are_swept_in_one_go(yard: Yard) -> None:
 def test_while_another_process_has_its_turn_nothing_is_swept(tmp_path: Path, yard: Yard) -> None:
     yard.begin("token-of-client-1", "a/b.jpg")
     yard.ahead = TTL + 10
-    other = Shelf(tmp_path / "store")
 
-    with other.partials.turn() as is_theirs:
+    with SweepFile(str(tmp_path / "store")).turn() as is_theirs:
         assert is_theirs
-        yard.janitor().sweep()
+        yard.janitor().look()
         assert yard.told.expired == []
 
-    yard.janitor().sweep()
+    yard.janitor().look()
     assert yard.told.expired == ["a/b.jpg"]
-    other.close()
 
 
 @contextmanager
@@ -171,7 +212,227 @@ def test_damaged_files_do_not_end_it(yard: Yard) -> None:
     assert yard.told.failures == []
 
 
-def test_it_never_sweeps_more_often_than_once_a_second(yard: Yard) -> None:
-    assert module.LEAST_SECONDS == 1.0
-    assert yard.janitor(0.0)._interval == 1.0
-    assert yard.janitor(60.0)._interval == 60.0
+def test_it_looks_once_a_minute_and_never_more_often_than_once_a_second() -> None:
+    assert Schedule(0.0, 0.0).look == 1.0
+    assert Schedule(30.0, 40.0).look == 30.0
+    assert Schedule(3600.0, 21600.0).look == 60.0
+
+
+# --- who sweeps, and when ---
+
+
+def test_a_sweep_of_a_store_is_due_once_in_an_interval_whoever_does_it(yard: Yard) -> None:
+    one, other = yard.janitor(), yard.janitor(holder="there")
+
+    one.look()
+    other.look()
+    assert yard.told.sweeps == 1
+    yard.later(1001)
+    other.look()
+    one.look()
+
+    assert yard.told.sweeps == 2
+
+
+def test_while_another_host_has_the_lease_nothing_is_swept(yard: Yard) -> None:
+    now = int(time.time())
+    yard.tier.lease(LEASE, "there", 60, now)
+    janitor = yard.janitor()
+
+    janitor.look()
+    assert yard.told.sweeps == 0
+    assert janitor.sweep() is None
+    yard.tier.lease(LEASE, "there", 0, now)
+    janitor.look()
+
+    assert yard.told.sweeps == 1
+
+
+def test_the_lease_is_given_back_after_a_sweep(yard: Yard) -> None:
+    yard.janitor().look()
+
+    assert yard.tier.lease(LEASE, "there", 60, int(time.time()))
+
+
+def test_where_no_tier_answers_the_lock_on_the_store_decides(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object) -> bool:
+        raise StateUnavailable("no tier")
+
+    monkeypatch.setattr(yard.tier, "lease", fail)
+    monkeypatch.setattr(yard.tier, "purge", fail)
+
+    yard.janitor().look()
+
+    assert yard.told.sweeps == 1
+    assert yard.told.failures == []
+
+
+def test_a_sweep_that_loses_its_lease_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", -1.0)  # at each rest
+    yard.files(200, age=0)
+    answers = iter([True, True])
+    monkeypatch.setattr(yard.tier, "lease", lambda *_args: next(answers, False))
+
+    report = yard.janitor().sweep()
+
+    assert report is not None
+    assert not report.is_complete
+
+
+def test_a_janitor_that_was_stopped_ends_its_sweep_with_the_next_batch(yard: Yard) -> None:
+    yard.policy = Policy((AgeRule("FileTTL", 10),))
+    yard.files(200, age=100)
+    janitor = yard.janitor()
+    janitor.stop()
+
+    report = janitor.sweep()
+
+    assert report is not None
+    assert not report.is_complete
+    assert len(yard.stored()) == 200
+
+
+def test_rows_of_shared_state_that_are_over_are_purged(yard: Yard) -> None:
+    yard.tier.save_sessions([SessionRow("a" * 64, "a", 1, 0, "", "tus", 0, int(time.time()) - 10)])
+
+    yard.janitor().look()
+
+    assert yard.tier.list_sessions(0, 10) == []
+
+
+def test_chores_are_done_with_each_sweep(yard: Yard) -> None:
+    done: list[str] = []
+    janitor = yard.janitor()
+
+    def chore(name: str) -> Iterator[str]:
+        done.append(name)
+        yield name
+
+    janitor._chores = (lambda: chore("one"), lambda: chore("two"))
+
+    janitor.look()
+    janitor.look()
+    assert done == ["one", "two"]
+    yard.later(1001)
+    janitor.look()
+
+    assert done == ["one", "two"] * 2
+
+
+def test_chores_end_with_the_job_in_which_the_process_is_told_to_end(yard: Yard) -> None:
+    done: list[int] = []
+    janitor = yard.janitor()
+
+    def long_chore() -> Iterator[int]:
+        for number in range(1000):
+            done.append(number)
+            if number == 2:
+                janitor.stop()
+            yield number
+
+    janitor._chores = (long_chore, long_chore)
+
+    janitor.look()
+
+    assert done == [0, 1, 2]
+
+
+# --- a clock that is wrong ---
+
+WEEK = 7 * 86400.0
+
+
+@pytest.fixture
+def aged(yard: Yard) -> Yard:
+    """A store with an age rule of 30 days, swept a moment ago, with 120 files of a week."""
+    yard.policy = Policy((AgeRule("FileTTL", 30 * 86400),))
+    yard.files(120, age=WEEK)
+    yard.janitor().look()
+    assert len(yard.stored()) == 120
+    return yard
+
+
+def test_a_clock_that_has_run_ahead_deletes_nothing_by_age(aged: Yard) -> None:
+    aged.later(1001)
+    aged.ahead += 365 * 86400
+
+    aged.janitor().look()
+
+    assert aged.told.doubts == [(120, 120)]
+    assert len(aged.stored()) == 120
+
+
+def test_it_goes_on_doubting_until_somebody_says_that_the_clock_is_right(aged: Yard) -> None:
+    aged.ahead += 365 * 86400
+    for _ in range(3):
+        aged.later(1001)
+        aged.janitor().look()
+    assert len(aged.told.doubts) == 3
+
+    report = aged.janitor().sweep(force=True)
+
+    assert report is not None
+    assert (report.removed, aged.stored()) == (120, [])
+    aged.files(120, age=-365 * 86400)
+    aged.later(31 * 86400)
+    aged.janitor().look()
+    assert len(aged.told.doubts) == 3
+    assert aged.stored() == []
+
+
+def test_a_clock_that_was_set_right_again_is_believed_again(aged: Yard) -> None:
+    aged.ahead += 365 * 86400
+    aged.later(1001)
+    aged.janitor().look()
+    aged.ahead -= 365 * 86400
+    aged.later(30 * 86400)
+
+    aged.janitor().look()
+
+    assert len(aged.told.doubts) == 1
+    assert aged.stored() == []
+
+
+def test_what_has_really_passed_is_believed(aged: Yard) -> None:
+    aged.later(365 * 86400)
+
+    aged.janitor().look()
+
+    assert aged.told.doubts == []
+    assert aged.stored() == []
+
+
+def test_after_a_boot_thirty_days_may_have_passed(aged: Yard) -> None:
+    aged.boot, aged.ahead = 2, 29 * 86400.0
+    aged.janitor().look()
+
+    assert (aged.told.doubts, aged.stored()) == ([], [])
+
+
+def test_after_a_boot_more_than_thirty_days_are_doubted(aged: Yard) -> None:
+    aged.boot, aged.ahead = 2, 31 * 86400.0
+    aged.janitor().look()
+
+    assert aged.told.doubts == [(120, 120)]
+    assert len(aged.stored()) == 120
+
+
+def test_where_less_than_half_would_go_a_clock_that_has_run_ahead_is_believed(aged: Yard) -> None:
+    aged.files(120, age=-365 * 86400, start=1000)
+    aged.ahead += 365 * 86400
+    aged.later(1001)
+
+    aged.janitor().look()
+
+    assert aged.told.doubts == []
+    assert len(aged.stored()) == 120
+
+
+def test_a_plan_doubts_too_and_notes_nothing(aged: Yard) -> None:
+    before = SweepFile(str(aged.shelf.store)).load()
+    aged.ahead += 365 * 86400
+
+    report = aged.janitor().plan()
+
+    assert (report.removed, aged.told.doubts) == (0, [(120, 120)])
+    assert SweepFile(str(aged.shelf.store)).load() == before

@@ -12,6 +12,7 @@ from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import MAX_PAGE, Tier
 from tests.state.facts import FACTS, LONGEST, all_right_rows, in_every_order, right_row, row_of
 from tests.state.tiers import NAMES, NOW, file_row, session_end, session_key, session_row, tier_maker
+from tests.support.polling import until
 
 LISTING = [name for name in NAMES if name != "redis"]
 AWKWARD = [
@@ -320,6 +321,73 @@ def test_an_upload_that_begins_under_the_key_of_one_that_is_over_is_seen(tier: T
     tier.save_sessions([session_row(1, later=1)])
 
     assert tier.list_sessions(NOW, 10) == [session_row(1, later=1)]
+
+
+# --- leases ---
+
+
+def test_a_lease_belongs_to_one_holder_until_it_is_over(tier: Tier) -> None:
+    assert tier.lease("sweep", "here", 60, NOW)
+
+    assert not tier.lease("sweep", "there", 60, NOW)
+    assert tier.lease("other", "there", 60, NOW)
+    assert tier.lease("sweep", "here", 60, NOW)
+
+
+def test_a_lease_that_was_given_back_is_free(tier: Tier) -> None:
+    tier.lease("sweep", "here", 60, NOW)
+    tier.lease("sweep", "here", 0, NOW)
+
+    assert tier.lease("sweep", "there", 60, NOW)
+    assert not tier.lease("sweep", "here", 60, NOW)
+
+
+def test_who_does_not_hold_a_lease_cannot_give_it_back(tier: Tier) -> None:
+    tier.lease("sweep", "here", 60, NOW)
+    tier.lease("sweep", "there", 0, NOW)
+
+    assert not tier.lease("sweep", "there", 60, NOW)
+
+
+def test_a_lease_whose_time_is_over_may_be_taken(tier: Tier) -> None:
+    if tier.name == "redis":  # it has a clock of its own
+        tier.lease("sweep", "here", 1, NOW)
+        until(lambda: tier.lease("sweep", "there", 60, NOW), "the lease is over")
+        return
+    tier.lease("sweep", "here", 60, NOW)
+
+    assert not tier.lease("sweep", "there", 60, NOW + 59)
+    assert tier.lease("sweep", "there", 60, NOW + 60)
+    assert not tier.lease("sweep", "here", 60, NOW + 60)
+
+
+def test_of_many_that_ask_at_once_one_gets_the_lease(make: Callable[[], Tier]) -> None:
+    make().ping()
+    start = threading.Barrier(8)
+
+    def ask(number: int) -> list[bool]:
+        tier = make()
+        start.wait()
+        got = [tier.lease(f"round-{turn}", f"holder-{number}", 60, NOW) for turn in range(10)]
+        tier.close()
+        return got
+
+    with ThreadPoolExecutor(8) as executor:
+        answers = list(executor.map(ask, range(8)))
+
+    assert [sum(answer[turn] for answer in answers) for turn in range(10)] == [1] * 10
+
+
+# --- what is over ---
+
+
+def test_expired_sessions_are_purged_and_the_others_stay(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, NOW + 100), session_row(2, NOW + 300)])
+
+    tier.purge(NOW + 200)
+
+    assert tier.list_sessions(NOW + 200, 10) == [session_row(2, NOW + 300)]
+    assert len(tier.list_sessions(NOW, 10)) == (2 if tier.name == "redis" else 1)  # Redis waits for its own clock
 
 
 # --- several at once ---

@@ -104,6 +104,41 @@ def test_without_servers_the_embedded_tier_serves(make: Make) -> None:
     assert state.serving() == Serving("embedded", "embedded", {})
 
 
+def test_a_lease_is_of_the_highest_tier_and_of_the_next_one_while_that_is_away(
+    make: Make, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    here, there = make(cache=redis_tier(redis_server)), make(cache=redis_tier(redis_server))
+    assert here.lease("sweep", "here", 60, NOW)
+    assert not there.lease("sweep", "there", 60, NOW)
+    assert embedded_tier(tmp_path).lease("sweep", "nobody", 0, NOW)
+    redis_server.kill()
+
+    assert here.lease("sweep", "here", 60, NOW)
+
+    assert not there.lease("sweep", "there", 60, NOW)
+    assert not embedded_tier(tmp_path).lease("sweep", "nobody", 60, NOW)
+
+
+def test_without_any_tier_a_lease_is_nobodys(make: Make, tmp_path: Path) -> None:
+    state = make()
+    (tmp_path / "state.db").mkdir()
+
+    with pytest.raises(StateUnavailable):
+        state.lease("sweep", "here", 60, NOW)
+
+
+def test_every_tier_that_answers_is_purged(make: Make, redis_server: RedisServer, tmp_path: Path) -> None:
+    state = make(cache=redis_tier(redis_server))
+    below = embedded_tier(tmp_path)
+    state.serving()
+    state.list_sessions(NOW, 1)
+    below.save_sessions([session_row(1, NOW + 100)])
+
+    state.purge(NOW + 200)
+
+    assert below.list_sessions(NOW, 10) == []
+
+
 def test_the_highest_tier_serves_and_nothing_stays_below(
     make: Make, redis_server: RedisServer, database: StateServer, tmp_path: Path
 ) -> None:

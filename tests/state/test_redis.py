@@ -21,6 +21,7 @@ def test_every_key_has_our_prefix_and_a_lifetime(redis_server: RedisServer) -> N
     tier.save_sessions([session_row(1), session_row(2, NOW + 10**9)])
     tier.save_sessions([session_end(2)])
     tier.list_sessions(NOW, 10)
+    tier.lease("sweep", "here", 60, NOW)
 
     with redis_server.client() as client:
         lives = {key: client.ttl(key) for key in client.keys("*")}

@@ -1135,12 +1135,3 @@ def test_a_sweep_that_races_creators_and_enders_loses_none_of_theirs(opened: Ope
 
     assert together(4, work) == [0, 0, 0, 0]
     assert shelf.names() == []
-
-
-def test_only_one_process_of_all_sweeps_at_a_time(opened: Open) -> None:
-    one, other = opened(), opened()
-
-    with one.partials.turn() as is_ours, other.partials.turn() as is_theirs:
-        assert (is_ours, is_theirs) == (True, False)
-    with other.partials.turn() as is_theirs:
-        assert is_theirs

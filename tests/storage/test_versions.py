@@ -376,7 +376,7 @@ def test_a_version_that_is_the_current_file_is_not_shown_and_goes_with_the_sweep
     os.link(store / PATH, folder / "2")
 
     assert archive.old() == {1: b"first"}
-    archive.versions.sweep()
+    archive.tidied()
 
     assert archive.version_files() == ["1"]
     assert archive.read() == b"second"
@@ -494,8 +494,8 @@ def test_retention_removes_a_version_only_while_it_is_the_one_that_was_judged(ar
     changed = replace(second, entity=Entity(second.entity.inode, 1, second.entity.modified_ns))
 
     assert archive.versions.remove(first) == len(b"first")
-    assert archive.versions.remove(first) == 0
-    assert archive.versions.remove(changed) == 0
+    assert archive.versions.remove(first) is None
+    assert archive.versions.remove(changed) is None
 
     assert archive.old() == {2: b"second"}
     archive.put(b"fourth")
@@ -507,7 +507,7 @@ def test_a_sweep_finishes_a_deletion_that_was_cut_off_and_names_what_goes(archiv
         archive.put(content)
     os.unlink(store / PATH)
 
-    removed = archive.versions.sweep()
+    removed = archive.tidied()
 
     assert [(str(each.path), each.number, each.freed, each.reason) for each in removed] == [(PATH, 1, 5, "DELETE")]
     assert archive.version_files() == []
@@ -518,7 +518,7 @@ def test_a_sweep_brings_a_store_under_a_lower_max_versions(reopen: Open) -> None
     for number in range(5):
         wide.put(b"content %d" % number)
 
-    removed = reopen(most=1).versions.sweep()
+    removed = reopen(most=1).tidied()
 
     assert [(each.number, each.reason) for each in removed] == [(number, "MaxVersions") for number in (1, 2, 3)]
     assert sorted(wide.old()) == [4]
@@ -529,11 +529,11 @@ def test_a_sweep_removes_a_folder_without_versions_once_its_day_is_over(reopen: 
     archive.put(b"first")
     archive.put(b"second")
 
-    archive.versions.sweep()
+    archive.tidied()
     with pytest.raises(TooManyVersions):
         archive.put(b"third")
     wall.time += DAY + 10
-    archive.versions.sweep()
+    archive.tidied()
 
     assert list((store / ".hmacfs/versions").glob("??/*")) == []
     archive.put(b"fourth")
@@ -541,7 +541,7 @@ def test_a_sweep_removes_a_folder_without_versions_once_its_day_is_over(reopen: 
 
 
 def test_a_bare_store_of_another_server_is_swept_without_harm(archive: Archive) -> None:
-    assert archive.versions.sweep() == []
+    assert archive.tidied() == []
     assert list(archive.versions.each()) == []
     archive.versions.forget(slot())
 

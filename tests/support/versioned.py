@@ -16,7 +16,7 @@ from hmacfs.storage import local, sharing, versions
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.sharing import LocalContent
-from hmacfs.storage.versions import LocalVersions
+from hmacfs.storage.versions import LocalVersions, Removed
 
 PATH = "a/b.jpg"
 PLAIN = Metadata("image/jpeg")
@@ -109,6 +109,10 @@ class Archive:
     def names(self, path: str = PATH) -> tuple[list[str], str]:
         """What is whole, by name: the versions, the oldest first, and the current file. Fails for what is not."""
         return [name_of(content) for content in self.old(path).values()], name_of(self.read(path))
+
+    def tidied(self) -> list[Removed]:
+        """What a sweep of the versions removes."""
+        return [each for removed in self.versions.sweep() for each in removed]
 
     def staged(self) -> list[str]:
         return os.listdir(self.store / ".hmacfs/staging")

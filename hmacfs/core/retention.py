@@ -1,0 +1,131 @@
+"""How long files live: which age limit counts, when a file's time is over, and why.
+
+Three keys are names for one age limit (FileTTL; DeleteFiles with DeleteFilesAfterPeriod; RetentionPolicyEnabled with
+MaxRetentionTime): the shortest that is enabled wins. A file may also carry an end of its own, by its uploader's claim.
+The limit on size is the business of ``core.oldest``.
+"""
+
+from dataclasses import dataclass, field
+
+from hmacfs import units
+from hmacfs.core.paths import SlotPath
+
+CLAIM = "claim"
+"""The reason for a file whose own end has come."""
+SIZE = "MaxRetentionSize"
+"""The reason for a file that had to make room."""
+
+SPARED_SECONDS = 3600
+"""Files that are younger never go to make room (configuration, end of the page)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeRule:
+    """Args: name: of the key that sets it. seconds: after which a file goes, more than 0."""
+
+    name: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Attributes:
+    ages: the age limits that are enabled, in the order of their keys.
+    most_bytes: of the whole store; 0 for no limit.
+    """
+
+    ages: tuple[AgeRule, ...] = ()
+    most_bytes: int = 0
+
+    @property
+    def age(self) -> AgeRule | None:
+        """The shortest limit; of two that are equal the first."""
+        return min(self.ages, key=lambda rule: rule.seconds, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A file of the store, or an old version of one, as it was seen.
+
+    Attributes:
+        modified_ns: when it was stored.
+        expires_at: Unix seconds, its own end; 0 for none.
+        version: number of an old version; 0 for the file itself.
+    """
+
+    path: SlotPath
+    inode: int
+    size: int
+    modified_ns: int
+    expires_at: int = 0
+    version: int = 0
+
+    @property
+    def modified(self) -> int:
+        """Whole Unix seconds."""
+        return self.modified_ns // 1_000_000_000
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some of what a look through the store found.
+
+    Attributes:
+        empty: folders with nothing in them, relative to the store, with the time of their last change in Unix seconds.
+    """
+
+    files: list[Held] = field(default_factory=list)
+    empty: list[tuple[bytes, float]] = field(default_factory=list)
+
+
+def age_rules(
+    *, file_ttl: int, delete_files: bool, delete_after: int, policy_enabled: bool, most_time: int
+) -> tuple[AgeRule, ...]:
+    """The age limits that these values of the keys enable; all in seconds, 0 for none."""
+    rules = (
+        AgeRule("FileTTL", file_ttl),
+        AgeRule("DeleteFilesAfterPeriod", delete_after if delete_files else 0),
+        AgeRule("MaxRetentionTime", most_time if policy_enabled else 0),
+    )
+    return tuple(rule for rule in rules if rule.seconds > 0)
+
+
+def told(policy: Policy) -> list[str]:
+    """What the log says of a policy at start, one sentence for each rule; nothing where files stay for ever."""
+    sentences = []
+    if policy.age is not None:
+        others = [f"{rule.name} = {units.shown_duration(rule.seconds)}" for rule in policy.ages if rule != policy.age]
+        shorter = f", shorter than {' and '.join(others)}" if others else ""
+        limit = units.shown_duration(policy.age.seconds)
+        sentences.append(f"Retention: files are deleted {limit} after they were stored ({policy.age.name}{shorter})")
+    if policy.most_bytes:
+        limit = units.shown_size(policy.most_bytes)
+        sentences.append(f"Retention: the oldest files are deleted while the store holds more than {limit} ({SIZE})")
+    return sentences
+
+
+def end_of_life(modified: float, expires_at: int, age: AgeRule | None) -> float | None:
+    """When a file's time is over, in Unix seconds; None for never by its age.
+
+    Args:
+        modified: when it was stored, in Unix seconds.
+        expires_at: its own end, 0 for none. The earlier of the two wins.
+    """
+    ends = [float(expires_at)] if expires_at else []
+    if age is not None:
+        ends.append(modified + age.seconds)
+    return min(ends, default=None)
+
+
+def reason_to_go(held: Held, age: AgeRule | None, now: float) -> str:
+    """Why a file goes now because of its age: CLAIM, the key's name, or nothing. Args: now: Unix seconds."""
+    if 0 < held.expires_at <= now:
+        return CLAIM
+    if age is not None and held.modified_ns / 1e9 + age.seconds <= now:
+        return age.name
+    return ""
+
+
+def is_spared(held: Held, now: float) -> bool:
+    """Whether a file is too young to make room. One from the future is: nobody knows how old it is."""
+    return held.modified_ns / 1e9 > now - SPARED_SECONDS

@@ -1,0 +1,52 @@
+"""Old versions as a sweep sees them: in batches, and removed if they are still those."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from hmacfs.core.paths import SlotPath
+from hmacfs.core.retention import Batch, Held
+from hmacfs.storage.base import Entity
+from hmacfs.storage.local import PRIVATE
+from hmacfs.storage.shelf import BATCH
+from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.versions import KeptVersion, LocalVersions
+
+
+class VersionShelf:
+    """A Shelf over LocalVersions. A version goes by the rules of files: its age is that of the file that it was."""
+
+    def __init__(self, versions: LocalVersions) -> None:
+        self._versions = versions
+
+    def batches(self) -> Iterator[Batch]:
+        """Every version that is there all the time."""
+        found = (_held(version) for version in self._versions.each())
+        while files := list(islice(found, BATCH)):
+            yield Batch(files)
+
+    def remove(self, files: Sequence[Held]) -> list[Held]:
+        """Remove those that are still what was judged; which those were."""
+        return [held for held in files if self._versions.remove(_kept(held)) is not None]
+
+    def remove_empty(self, folders: Sequence[bytes]) -> list[bytes]:  # noqa: ARG002 - none are ever found
+        """Their folders go with the ledger, when nothing in it counts any more (LocalVersions.sweep)."""
+        return []
+
+
+def _held(version: KeptVersion) -> Held:
+    entity = version.entity
+    path = version.path or _nameless(version.slot)
+    return Held(path, entity.inode, entity.size, entity.modified_ns, version.expires_at, version.number)
+
+
+def _kept(held: Held) -> KeptVersion:
+    entity = Entity(held.inode, held.size, held.modified_ns)
+    is_nameless = held.path.segments[0] == PRIVATE.encode()
+    slot = held.path.name if is_nameless else slot_name(held.path)
+    return KeptVersion(slot, held.path, held.version, entity, held.expires_at)
+
+
+def _nameless(slot: str) -> SlotPath:
+    """In place of the path that a lost ledger knew: where the version lies, which is no path of a slot."""
+    segments = (PRIVATE.encode(), b"versions", slot[:2].encode(), slot.encode())
+    return SlotPath(b"/".join(segments), segments)
