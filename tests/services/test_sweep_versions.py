@@ -1,0 +1,194 @@
+"""A sweep looks through old versions too: they go by age and for room, and with the file that they were."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hmacfs.core.preconditions import ALWAYS
+from hmacfs.core.retention import CLAIM, SIZE, AgeRule, Policy
+from hmacfs.errors import Gone
+from hmacfs.services.grounds import Grounds, Means
+from hmacfs.services.sweep import Report, Sweep
+from hmacfs.storage import shelf as shelf_module
+from hmacfs.storage.base import Metadata
+from hmacfs.storage.graves import LocalGraves
+from hmacfs.storage.leftovers import LocalLeftovers
+from hmacfs.storage.shelf import LocalShelf
+from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.versions import LEDGER
+from hmacfs.storage.versionshelf import VersionShelf
+from tests.support.aging import DAY, HOUR, NOW, Ledger, Told
+from tests.support.versioned import PATH, Archive, slot
+
+MONTH = Policy((AgeRule("FileTTL", 30 * DAY),))
+
+
+class Loft:
+    """A store with versions that is swept. Args: keeper: whether what travels with a file is in its attributes."""
+
+    def __init__(self, store: Path, *, keeper: bool) -> None:
+        self.store = store
+        self.archive = Archive(store, most=9, shares=True, use_attributes=keeper)
+        self.storage = self.archive.storage
+        self.graves = LocalGraves(str(store), self.storage.disk, lambda: NOW)
+        self.storage.is_buried = self.graves.buried_now
+        self.told, self.ledger = Told(), Ledger()
+
+    def close(self) -> None:
+        self.archive.close()
+        os.close(self.graves._fd)
+
+    def put(self, content: bytes, age: float, path: str = PATH, **metadata: int) -> None:
+        """A PUT of a file that counts as ``age`` seconds old."""
+        staged = self.storage.stage(slot(path))
+        staged.write(memoryview(content))
+        moment = int((NOW - age) * 1e9)
+        os.utime(staged._fd, ns=(moment, moment))  # type: ignore[attr-defined]
+        staged.publish(Metadata("image/jpeg", **metadata))  # type: ignore[arg-type]
+        staged.discard()
+
+    def swept(self, policy: Policy, *, removes: bool = True) -> Report:
+        grounds = Grounds(
+            LocalShelf(self.storage, str(self.store), self.graves),
+            LocalLeftovers(str(self.store), self.storage.disk, lambda: NOW),
+            self.graves,
+            versions=VersionShelf(self.archive.versions),
+        )
+        means = Means(grounds, policy, self.ledger, self.told, time.monotonic, removes)
+        return Sweep(means, NOW, lambda _seconds: False).run()
+
+    def sidecars(self) -> int:
+        return sum(path.is_file() for path in (self.store / ".hmacfs/meta").rglob("*.json"))
+
+
+@pytest.fixture(params=[True, False], ids=["attributes", "sidecars"])
+def loft(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loft]:
+    made = Loft(tmp_path / "store", keeper=request.param)
+    yield made
+    made.close()
+
+
+def test_old_versions_go_by_age_and_their_file_stays(loft: Loft) -> None:
+    loft.put(b"old", 40 * DAY)
+    loft.put(b"younger", 20 * DAY)
+    loft.put(b"current", 1 * DAY)
+
+    report = loft.swept(MONTH)
+
+    assert loft.archive.old() == {2: b"younger"}
+    assert loft.archive.read() == b"current"
+    assert loft.told.removed == [(PATH, "FileTTL")]
+    assert (report.files, report.stored, report.removed, report.freed) == (2, 14, 1, 3)
+    assert loft.ledger.gone == []  # the catalogue knows the current file, which is there
+    assert not loft.graves.buried_now(slot())
+
+
+def test_a_version_with_an_end_of_its_own_goes_then(loft: Loft) -> None:
+    loft.put(b"for an hour", 2 * HOUR, expires_at=int(NOW - HOUR))
+    loft.put(b"for a day", 1 * HOUR, expires_at=int(NOW + DAY))
+    loft.put(b"current", 0)
+
+    loft.swept(Policy())
+
+    assert loft.archive.old() == {2: b"for a day"}
+    assert loft.told.removed == [(PATH, CLAIM)]
+
+
+def test_a_file_that_expires_takes_its_versions_along_and_a_replay_is_gone(loft: Loft) -> None:
+    loft.put(b"first", 3 * DAY)
+    loft.put(b"second", 2 * DAY)
+    loft.put(b"third", 1 * DAY, expires_at=int(NOW))
+
+    loft.swept(Policy())
+
+    assert loft.archive.version_files() == []
+    assert loft.ledger.gone == [PATH]
+    assert loft.sidecars() == 0
+    with pytest.raises(Gone):
+        loft.put(b"third", 0)
+    with pytest.raises(Gone):
+        loft.archive.versions.of(slot())
+    with pytest.raises(Gone):
+        loft.archive.versions.check(slot(), 5, ALWAYS)
+
+
+def test_the_oldest_make_room_whether_they_are_versions_or_files(loft: Loft) -> None:
+    loft.put(b"1" * 100, 5 * HOUR)
+    loft.put(b"2" * 100, 3 * HOUR)
+    loft.put(b"3" * 100, 2 * HOUR)
+    loft.put(b"4" * 100, 4 * HOUR, "other")
+
+    report = loft.swept(Policy((), 200))
+
+    assert loft.archive.read() == b"3" * 100
+    assert loft.archive.old() == {2: b"2" * 100}
+    assert not (loft.store / "other").exists()
+    assert sorted(loft.told.removed) == [(PATH, SIZE), ("other", SIZE)]
+    assert (report.stored, report.freed) == (200, 200)
+
+
+def test_a_plan_changes_nothing_and_names_the_versions(loft: Loft) -> None:
+    loft.put(b"old", 40 * DAY)
+    loft.put(b"current", 1 * DAY)
+
+    loft.swept(MONTH, removes=False)
+
+    assert loft.archive.old() == {1: b"old"}
+    assert loft.told.removed == [(PATH, "FileTTL")]
+
+
+def test_versions_whose_ledger_was_lost_go_by_age_too(loft: Loft) -> None:
+    loft.put(b"old", 40 * DAY)
+    loft.put(b"current", 1 * DAY)
+    (ledger,) = (loft.store / ".hmacfs/versions").rglob(LEDGER)
+    ledger.unlink()
+
+    loft.swept(MONTH)
+
+    assert loft.archive.version_files() == []
+    assert loft.told.removed == [(f".hmacfs/versions/{slot_name(slot())[:2]}/{slot_name(slot())}", "FileTTL")]
+    assert loft.archive.read() == b"current"
+
+
+def test_a_file_that_somebody_replaces_at_this_moment_is_left_alone(loft: Loft) -> None:
+    loft.put(b"old", 40 * DAY)
+
+    with loft.storage.locks.held(slot_name(slot())):
+        report = loft.swept(MONTH)
+
+    assert report.removed == 0
+    assert loft.archive.read() == b"old"
+    assert loft.swept(MONTH).removed == 1
+
+
+def test_content_that_others_share_stays_until_its_last_name_goes(tmp_path: Path) -> None:
+    loft = Loft(tmp_path / "store", keeper=True)
+    content = loft.archive.content
+    assert content is not None
+    for path in ("a/1", "a/2"):
+        entity = loft.archive.put(b"same" * 1000, path, metadata=Metadata("image/jpeg", "5" * 64))
+        content.share(slot(path), entity, Metadata("image/jpeg", "5" * 64))
+    (shared,) = {os.stat(loft.store / path).st_ino for path in ("a/1", "a/2")}
+
+    (loft.store / "a/2").unlink()  # by other hands
+    os.utime(loft.store / "a/1", (NOW - 40 * DAY, NOW - 40 * DAY))
+    loft.swept(MONTH)
+
+    assert [path for path in loft.store.rglob("*") if path.is_file() and path.stat().st_ino == shared] == []
+    loft.close()
+
+
+def test_a_batch_of_files_is_read_of_many_folders_of_versions(loft: Loft, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        loft.put(b"old", 40 * DAY, f"a/{number}")
+        loft.put(b"current", 1 * DAY, f"a/{number}")
+    monkeypatch.setattr("hmacfs.storage.versionshelf.BATCH", 2)
+    monkeypatch.setattr(shelf_module, "BATCH", 2)
+
+    sizes = [len(batch.files) for batch in VersionShelf(loft.archive.versions).batches()]
+
+    assert sizes == [2, 2, 1]
+    assert loft.swept(MONTH).removed == 5
