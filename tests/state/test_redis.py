@@ -26,7 +26,7 @@ def test_every_key_has_our_prefix_and_a_lifetime(redis_server: RedisServer) -> N
     with redis_server.client() as client:
         lives = {key: client.ttl(key) for key in client.keys("*")}
 
-    assert len(lives) == 9
+    assert len(lives) == 10
     assert all(key.startswith(PREFIX) for key in lives)
     assert all(0 < life <= 90 * 86400 for life in lives.values()), lives
     tier.close()
