@@ -83,10 +83,6 @@ class LocalGraves:
                     raise
                 self._number += 1
 
-    def exhume_now(self, path: SlotPath) -> None:
-        """Forget a grave that was made in error."""
-        fsutil.remove_file(self._place(path))
-
     def sweep(self, batch: int) -> Iterator[int]:
         """Remove the graves that are over, job by job; how many each job removed. Nothing where none can be over."""
         with os_errors_translated():

@@ -83,15 +83,6 @@ def test_a_path_buried_again_is_gone_for_thirty_days_from_then(attic: Attic) -> 
     assert len(places(attic)) == 1
 
 
-def test_a_grave_made_in_error_can_be_forgotten(attic: Attic) -> None:
-    attic.graves.bury(slot("a"))
-
-    attic.graves.exhume_now(slot("a"))
-    attic.graves.exhume_now(slot("a"))
-
-    assert not attic.graves.buried(slot("a"))
-
-
 def test_no_file_gets_more_names_than_a_filesystem_allows(attic: Attic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_LINKS", 4)
 
