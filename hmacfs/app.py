@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from hmacfs import boot, configfile, tiers
+from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
+from hmacfs.services.bans import BanList, fingerprint
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.downloads import Downloads
 from hmacfs.services.intake import Clocks, Intake, Pace
@@ -63,6 +65,7 @@ class Application(Flask):
         state: what workers and servers share.
         recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
+        bans: who is refused.
     """
 
     files: files.Files
@@ -70,6 +73,7 @@ class Application(Flask):
     state: SharedState
     recorder: Recorder
     janitor: Janitor | None
+    bans: BanList
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -84,6 +88,7 @@ class Application(Flask):
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()
         self.recorder.start()
+        self.bans.start()
         if self.janitor is not None:
             self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
@@ -93,6 +98,7 @@ class Application(Flask):
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
         if self.janitor is not None:
             self.janitor.stop()
+        self.bans.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -110,6 +116,7 @@ class _Workshop:
     recorder: Recorder
     retries: Retries
     clocks: Clocks
+    bans: BanList
 
 
 def create_app(settings: Settings, observer: Observer | None = None, board: Scoreboard | None = None) -> Application:
@@ -144,12 +151,13 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         cors=Cors(settings.cors_origins),
         offload=Offload(settings.direct_downloads, settings.store_dir),
         observer=shop.observer,
+        bans=shop.bans,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
         resources=_resources(settings, shop, uploads, kept) if kept else None,
     )
     app = _application(site, shop.admission)
-    app.state, app.recorder = shop.state, shop.recorder
+    app.state, app.recorder, app.bans = shop.state, shop.recorder, shop.bans
     app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
     return app
 
@@ -167,8 +175,9 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
         file_mode=settings.file_mode,
         dir_mode=settings.dir_mode,
     )
+    keyring = Keyring(settings.secret or secretfile.load_or_make(settings.state_dir))
     authority = Authority(
-        Keyring(settings.secret or secretfile.load_or_make(settings.state_dir)),
+        keyring,
         max_size=settings.upload_max_size,
         type_from_extension=settings.content_type_from_extension,
         prefix=settings.upload_sub_dir,
@@ -180,7 +189,21 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
     state = tiers.shared_state(settings, _tell_tier)
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks)
+    bans = _bans(settings, keyring, state, board, observer)
+    authority.on_success = bans.succeeded
+    return _Workshop(storage, authority, admission, intake, observer, state, recorder, retries, clocks, bans)
+
+
+def _bans(settings: Settings, keyring: Keyring, state: SharedState, board: Scoreboard, observer: Observer) -> BanList:
+    after, first, later = settings.block_after_fails, settings.block_duration, settings.auto_ban_time
+    return BanList(
+        Rules(after, first, later, settings.auto_unban),
+        state.bans,
+        board,
+        ProxyTrust((*settings.trusted_proxies, *settings.never_ban)).trusts,
+        lambda: fingerprint(keyring.keys[0]),
+        observer,
+    )
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:

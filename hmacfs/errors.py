@@ -20,6 +20,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- UploadComplete   400  upload-complete (403 for tus)
         +-- BadSignature         403  bad-signature
         +-- WrongSlot            403  wrong-slot
+        +-- Banned               403  banned
         +-- NotFound             404  not-found
         |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
@@ -172,6 +173,17 @@ class BadSignature(RequestError):
 class WrongSlot(RequestError):
     code, status = "wrong-slot", 403
     sentence = "This session token belongs to another slot."
+
+
+class Banned(RequestError):
+    """Args: seconds: until it is worth to try again."""
+
+    code, status = "banned", 403
+    sentence = "This address is banned for a while, because too many of its signatures were wrong."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.retry_after = seconds
 
 
 class NotFound(RequestError):

@@ -170,11 +170,11 @@ class Settings:
     allowed_extensions: tuple[str, ...] = later("AllowedExtensions", [], TEXTS, "nothing else is accepted")
     blocked_extensions: tuple[str, ...] = later("BlockedExtensions", [], TEXTS, "never accepted")
     blocked_types: tuple[str, ...] = later("BlockedTypes", [], TEXTS, "content types never accepted")
-    block_after_fails: int = later("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
-    block_duration: int = later("BlockDuration", 300, DURATION, "length of a first block")
-    auto_unban: bool = later("AutoUnban", True, BOOLEAN, "bans end by themselves")
-    auto_ban_time: int = later("AutoBanTime", 600, DURATION, "length of a later block")
-    never_ban: tuple[str, ...] = later("NeverBan", [], NETWORKS, "networks that are never blocked")
+    block_after_fails: int = row("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
+    block_duration: int = row("BlockDuration", 300, DURATION, "length of a first block")
+    auto_unban: bool = row("AutoUnban", True, BOOLEAN, "later blocks end by themselves")
+    auto_ban_time: int = row("AutoBanTime", 600, DURATION, "length of a second block; doubles up to a day")
+    never_ban: tuple[str, ...] = row("NeverBan", [], NETWORKS, "networks that are never blocked")
 
     # Versions and retention
     enable_versioning: bool = later("EnableVersioning", False, BOOLEAN, "a PUT on an existing path keeps the old file")

@@ -1,5 +1,6 @@
 """Does the signature prove what an upload says of itself?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hmacfs.core import contenttype, signature
@@ -47,6 +48,9 @@ class Authority:
         max_size: bytes, 0 for no limit (UploadMaxSize).
         type_from_extension: ContentTypeFromExtension.
         prefix: the URL prefix, for hints.
+
+    Attributes:
+        on_success: called with every signature that holds; it must not wait.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Authority:
         self.max_size = max_size
         self._type_from_extension = type_from_extension
         self._prefix = prefix
+        self.on_success: Callable[[], None] = _nothing
 
     def content_type(self, request: UploadRequest) -> str:
         """The content type that the signature proves.
@@ -71,6 +76,7 @@ class Authority:
         verdict = signature.verify(request.claim, keys, path.raw, request.total, types)
         if not verdict.ok:
             raise self._refusal(request, verdict.reason)
+        self.on_success()
         if self.max_size and request.total > self.max_size:
             raise TooLarge
         return verdict.content_type
@@ -88,3 +94,7 @@ class Authority:
         )
         protocol = request.claim.protocol.value if request.claim else "none"
         return BadSignature(protocol, reason, hints, size=request.total, content_type=request.content_type)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
