@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import Cache, FileRow, Kind, Lower, SessionRow, Tier
+from hmacfs.state.base import BanStore, Cache, FileRow, Kind, Lower, SessionRow, Tier
 from hmacfs.state.handover import Handover
 from hmacfs.state.members import Member, Serving, put
 from hmacfs.state.outdated import Entry, Outdated
+from hmacfs.state.sharedbans import SharedBans
 from hmacfs.state.sql import SqlTier
 from hmacfs.state.turnstile import Turnstile
 
@@ -32,6 +33,9 @@ _UPLOADER = 1024
 
 class SharedState:
     """Catalog and Sessions over all tiers. Make it in a worker, after fork and after patching.
+
+    Attributes:
+        bans: of the tier that serves unfinished uploads; nothing is moved, see ``services.bans``.
 
     Args:
         embedded: SQLite in StateDir.
@@ -67,6 +71,7 @@ class SharedState:
         self._told: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.bans: BanStore = SharedBans(lambda verb: self._read(Kind.SESSIONS, lambda tier: verb(tier.bans)))
 
     # Catalogue
 

@@ -21,8 +21,9 @@ from redis.retry import Retry
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress
-from hmacfs.state.base import FileRow, SessionRow, page
+from hmacfs.state.base import BanStore, FileRow, SessionRow, page
 from hmacfs.state.batches import parts
+from hmacfs.state.redisbans import RedisBans
 
 PREFIX = "hmacfs:2:"
 """The number changes with the form of what is kept, so that old and new servers do not read each other's."""
@@ -62,6 +63,7 @@ class RedisTier:
         self._list = f"{prefix}sessions"
         self._alive = f"{prefix}alive"
         self._made: redis.Redis | None = None
+        self.bans: BanStore = RedisBans(prefix, self._call)
         self._run_id = ""
 
     # Catalogue, as a cache
@@ -152,6 +154,11 @@ class RedisTier:
             )
             self._made = redis.Redis(connection_pool=pool)
         return self._made
+
+    def _call(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """One script's answer. Raises StateUnavailable."""
+        with _translated():
+            return self._script(name)(keys=keys, args=args)
 
     def _script(self, name: str) -> Callable[..., Any]:
         return self._client().register_script(_source(name))
