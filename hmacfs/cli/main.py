@@ -3,6 +3,7 @@
 import click
 
 from hmacfs import __version__
+from hmacfs.cli.bans import bans
 from hmacfs.cli.check import check
 from hmacfs.cli.config import config
 from hmacfs.cli.reindex import reindex
@@ -19,7 +20,7 @@ def main() -> None:
     """A file server for the upload links that XMPP servers sign."""
 
 
-for command in (serve, check, config, secret, sign, put, get, uploads, reindex):
+for command in (serve, check, config, secret, sign, put, get, uploads, reindex, bans):
     main.add_command(command)
 
 
