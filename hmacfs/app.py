@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from hmacfs import boot, configfile, tiers
 from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
+from hmacfs.errors import TooManyRequests
 from hmacfs.offload import make_pool
+from hmacfs.server.cpus import usable_cpus
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
 from hmacfs.services.bans import BanList, fingerprint
@@ -143,6 +146,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         kept.count if kept else None,
         settings.max_sessions_per_slot,
     )
+    shop.admission.check_rate = _check_rate(settings, shop.state)
     site = files.Site(
         uploads=uploads,
         downloads=Downloads(shop.storage, shop.admission, shop.retries),
@@ -154,12 +158,28 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         bans=shop.bans,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
+        check_rate=shop.admission.check_rate,
         resources=_resources(settings, shop, uploads, kept) if kept else None,
     )
     app = _application(site, shop.admission)
     app.state, app.recorder, app.bans = shop.state, shop.recorder, shop.bans
     app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
     return app
+
+
+def _check_rate(settings: Settings, state: SharedState) -> Callable[[str], None] | None:
+    if not settings.request_rate_limit:
+        return None
+    from hmacfs.state.rates import Rates  # with its library: only who uses it waits for that
+
+    over_redis = (lambda work: state.over_redis(lambda tier: tier.run(work))) if settings.redis_addr else None
+    rates = Rates(settings.request_rate_limit, over_redis, settings.num_cores or usable_cpus())
+
+    def check(client: str) -> None:
+        if client and (seconds := rates.wait(client)):
+            raise TooManyRequests(seconds)
+
+    return check
 
 
 def _sweep_seconds(settings: Settings) -> float:

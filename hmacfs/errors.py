@@ -41,6 +41,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- RangeNotSatisfiable  416  range-not-satisfiable
         +-- TooManyUploads       429  too-many-uploads
         +-- TooManySessions      429  too-many-sessions
+        +-- TooManyRequests      429  too-many-requests
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
@@ -300,6 +301,17 @@ class TooManySessions(RequestError):
 class TooManyUploads(RequestError):
     code, status, retry_after = "too-many-uploads", 429, 5
     sentence = "This address has too many uploads at once."
+
+
+class TooManyRequests(RequestError):
+    """Args: seconds: until it is worth to try again."""
+
+    code, status = "too-many-requests", 429
+    sentence = "This address has sent too many requests."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.retry_after = seconds
 
 
 class RangeNotSatisfiable(RequestError):

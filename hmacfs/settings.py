@@ -162,7 +162,7 @@ class Settings:
     )
     max_memory_mb: int = row("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
     max_uploads_per_client: int = row("MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address")
-    request_rate_limit: str = later("RequestRateLimit", "", RATE, "requests of one address")
+    request_rate_limit: str = row("RequestRateLimit", "", RATE, "requests of one address")
     user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
     quota_by_first_segment: bool = later(
         "QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader"

@@ -114,6 +114,12 @@ class SharedState:
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         return self._read(Kind.SESSIONS, lambda tier: tier.list_sessions(now, limit))
 
+    def over_redis(self, work: Callable[[Any], T]) -> T:
+        """``work`` with the tier that is Redis. Raises StateUnavailable; at once where it is dead, or there is none."""
+        if self._cache is None or not self._cache.lives:
+            raise StateUnavailable("no Redis answers")
+        return self._cache.ask(work)
+
     # Which tier
 
     def serving(self) -> Serving:

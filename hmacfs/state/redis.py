@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -24,6 +24,8 @@ from hmacfs.state.addresses import RedisAddress
 from hmacfs.state.base import BanStore, FileRow, SessionRow, page
 from hmacfs.state.batches import parts
 from hmacfs.state.redisbans import RedisBans
+
+T = TypeVar("T")
 
 PREFIX = "hmacfs:2:"
 """The number changes with the form of what is kept, so that old and new servers do not read each other's."""
@@ -125,6 +127,11 @@ class RedisTier:
         if run_id != self._run_id:  # another process: what it remembers may be older than what we know
             self.distrust()
             self._run_id = run_id
+
+    def run(self, work: Callable[[redis.Redis], T]) -> T:
+        """``work`` with our client. Raises StateUnavailable."""
+        with _translated():
+            return work(self._client())
 
     def close(self) -> None:
         if self._made is not None:

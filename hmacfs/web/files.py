@@ -74,6 +74,7 @@ class Site:
         prefix: UploadSubDir, normalised.
         clock: monotonic seconds.
         verify_checksums: ChecksumVerification.
+        check_rate: raises TooManyRequests for an address that came too often; None while that is off.
         resources: for resumable uploads; None where they are off.
     """
 
@@ -87,6 +88,7 @@ class Site:
     bans: BanList
     clock: Callable[[], float]
     verify_checksums: bool = True
+    check_rate: Callable[[str], None] | None = None
     resources: Resources | None = None
 
 
@@ -178,6 +180,8 @@ class Files:
         return Reply(204, headers + self._site.cors.preflight(f"{self._methods}, PATCH, DELETE"))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        if self._site.check_rate is not None:
+            self._site.check_rate(clientaddr.counted(exchange.client))
         offload = self._site.offload
         threshold = offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
         download = self._site.downloads.open(requests.download(environ, path, threshold))
