@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from hmacfs import boot, configfile, retention, secretring, tiers
+from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.core.rotation import Ring
-from hmacfs.errors import StorageFailed
+from hmacfs.errors import StorageFailed, TooManyRequests
 from hmacfs.offload import make_pool
 from hmacfs.retention import Kept
+from hmacfs.server.cpus import usable_cpus
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority
+from hmacfs.services.bans import BanList, fingerprint
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.deletions import Deletions
@@ -71,6 +75,7 @@ class Application(Flask):
         recorder: writes it behind the answers.
         janitor: removes what is over.
         rotation: keeps the secrets current.
+        bans: who is refused.
         deduplicator: shares equal content; None where that is off.
     """
 
@@ -80,6 +85,7 @@ class Application(Flask):
     recorder: Recorder
     janitor: Janitor
     rotation: Rotation
+    bans: BanList
     deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
@@ -98,6 +104,7 @@ class Application(Flask):
         self.state.start()
         self.recorder.start()
         self.rotation.start()
+        self.bans.start()
         if self.deduplicator is not None:
             self.deduplicator.start()
         self.janitor.start()
@@ -110,6 +117,7 @@ class Application(Flask):
         self.rotation.stop()
         if self.deduplicator is not None:
             self.deduplicator.stop()
+        self.bans.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -129,6 +137,7 @@ class _Workshop:
     recorder: Recorder
     retries: Retries
     clocks: Clocks
+    bans: BanList
 
 
 def create_app(
@@ -168,24 +177,29 @@ def create_app(
         deduplicator,
     )
     downloads = _downloads(settings, shop)
+    shop.admission.check_rate = _check_rate(settings, shop.state)
     site = files.Site(
         uploads=uploads,
         downloads=downloads,
-        deletions=Deletions(shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries),
+        deletions=Deletions(
+            shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries, shop.admission.check_rate
+        ),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,
         trust=ProxyTrust(settings.trusted_proxies),
         cors=Cors(settings.cors_origins),
         offload=Offload(settings.direct_downloads, settings.store_dir),
         observer=shop.observer,
+        bans=shop.bans,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
+        check_rate=shop.admission.check_rate,
         resources=_resources(settings, shop, uploads, unfinished) if unfinished else None,
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
-    app.rotation = _rotation(settings, keyring)
+    app.rotation, app.bans = _rotation(settings, keyring), shop.bans
     app.janitor = retention.janitor(
         settings, shop.storage, shop.kept, unfinished, shop.state, shop.recorder, shop.observer
     )
@@ -199,6 +213,21 @@ def _downloads(settings: Settings, shop: _Workshop) -> Downloads:
         age=retention.policy(settings).age,
     )
     return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
+
+
+def _check_rate(settings: Settings, state: SharedState) -> Callable[[str], None] | None:
+    if not settings.request_rate_limit:
+        return None
+    from hmacfs.state.rates import Rates  # with its library: only who uses it waits for that
+
+    over_redis = (lambda work: state.over_redis(lambda tier: tier.run(work))) if settings.redis_addr else None
+    rates = Rates(settings.request_rate_limit, over_redis, settings.num_cores or usable_cpus())
+
+    def check(client: str) -> None:
+        if client and (seconds := rates.wait(client)):
+            raise TooManyRequests(seconds)
+
+    return check
 
 
 def _rotation(settings: Settings, keyring: Keyring) -> Rotation:
@@ -235,7 +264,23 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
     kept = retention.kept(settings, storage)
-    return _Workshop(storage, kept, keyring, authority, admission, intake, observer, state, recorder, retries, clocks)
+    bans = _bans(settings, keyring, state, board, observer)
+    authority.on_success = bans.succeeded
+    return _Workshop(
+        storage, kept, keyring, authority, admission, intake, observer, state, recorder, retries, clocks, bans
+    )
+
+
+def _bans(settings: Settings, keyring: Keyring, state: SharedState, board: Scoreboard, observer: Observer) -> BanList:
+    after, first, later = settings.block_after_fails, settings.block_duration, settings.auto_ban_time
+    return BanList(
+        Rules(after, first, later, settings.auto_unban),
+        state.bans,
+        board,
+        ProxyTrust((*settings.trusted_proxies, *settings.never_ban)).trusts,
+        lambda: fingerprint(*keyring.current_keys),
+        observer,
+    )
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:

@@ -20,6 +20,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- UploadComplete   400  upload-complete (403 for tus)
         +-- BadSignature         403  bad-signature
         +-- WrongSlot            403  wrong-slot
+        +-- Banned               403  banned
         +-- NotFound             404  not-found
         |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
@@ -42,6 +43,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- TooManyUploads       429  too-many-uploads
         +-- TooManySessions      429  too-many-sessions
         +-- TooManyVersions      429  too-many-versions
+        +-- TooManyRequests      429  too-many-requests
         +-- UnsupportedCoding    501  unsupported-coding
         +-- StorageFailed        500  storage-failed
         +-- StorageBusy          503  storage-busy
@@ -176,6 +178,17 @@ class WrongSlot(RequestError):
     sentence = "This session token belongs to another slot."
 
 
+class Banned(RequestError):
+    """Args: seconds: until it is worth to try again."""
+
+    code, status = "banned", 403
+    sentence = "This address is banned for a while, because too many of its signatures were wrong."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.retry_after = seconds
+
+
 class NotFound(RequestError):
     code, status = "not-found", 404
     sentence = "There is no such file."
@@ -308,6 +321,17 @@ class TooManyVersions(RequestError):
     def __init__(self, retry_after: int) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+
+class TooManyRequests(RequestError):
+    """Args: seconds: until it is worth to try again."""
+
+    code, status = "too-many-requests", 429
+    sentence = "This address has sent too many requests."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.retry_after = seconds
 
 
 class RangeNotSatisfiable(RequestError):

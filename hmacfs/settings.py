@@ -162,7 +162,7 @@ class Settings:
     )
     max_memory_mb: int = row("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
     max_uploads_per_client: int = row("MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address")
-    request_rate_limit: str = later("RequestRateLimit", "", RATE, "requests of one address")
+    request_rate_limit: str = row("RequestRateLimit", "", RATE, "requests of one address")
     user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
     quota_by_first_segment: bool = later(
         "QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader"
@@ -170,11 +170,11 @@ class Settings:
     allowed_extensions: tuple[str, ...] = later("AllowedExtensions", [], TEXTS, "nothing else is accepted")
     blocked_extensions: tuple[str, ...] = later("BlockedExtensions", [], TEXTS, "never accepted")
     blocked_types: tuple[str, ...] = later("BlockedTypes", [], TEXTS, "content types never accepted")
-    block_after_fails: int = later("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
-    block_duration: int = later("BlockDuration", 300, DURATION, "length of a first block")
-    auto_unban: bool = later("AutoUnban", True, BOOLEAN, "bans end by themselves")
-    auto_ban_time: int = later("AutoBanTime", 600, DURATION, "length of a later block")
-    never_ban: tuple[str, ...] = later("NeverBan", [], NETWORKS, "networks that are never blocked")
+    block_after_fails: int = row("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
+    block_duration: int = row("BlockDuration", 300, DURATION, "length of a first block")
+    auto_unban: bool = row("AutoUnban", True, BOOLEAN, "later blocks end by themselves")
+    auto_ban_time: int = row("AutoBanTime", 600, DURATION, "length of a second block; doubles up to a day")
+    never_ban: tuple[str, ...] = row("NeverBan", [], NETWORKS, "networks that are never blocked")
 
     # Versions and retention
     enable_versioning: bool = row("EnableVersioning", False, BOOLEAN, "a PUT on an existing path keeps the old file")

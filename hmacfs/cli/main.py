@@ -3,6 +3,7 @@
 import click
 
 from hmacfs import __version__
+from hmacfs.cli.bans import bans
 from hmacfs.cli.check import check
 from hmacfs.cli.config import config
 from hmacfs.cli.delete import delete
@@ -21,7 +22,7 @@ def main() -> None:
     """A file server for the upload links that XMPP servers sign."""
 
 
-for command in (serve, check, config, secret, sign, put, get, delete, uploads, reindex, sweep):
+for command in (serve, check, config, secret, sign, put, get, delete, uploads, reindex, sweep, bans):
     main.add_command(command)
 
 

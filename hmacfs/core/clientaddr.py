@@ -52,11 +52,12 @@ class ProxyTrust:
         return parsed is not None and any(parsed in network for network in self._networks)
 
 
+@lru_cache(maxsize=CACHED)
 def counted(address: str) -> str:
     """The key under which limits count a client: an IPv6 client has a whole /64 to itself, an empty one none."""
     parsed = folded(address)
     if not isinstance(parsed, ipaddress.IPv6Address):
-        return address
+        return address if parsed is None else str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 

@@ -27,6 +27,9 @@ LINGER_SECONDS = 30.0
 MAX_LINGERING = 256
 """Refused clients that may still send, for each worker; one more is cut off."""
 
+CLOSE_AT_ONCE = "hmacfs.close_at_once"
+"""What the application puts into the environ where a client is not worth waiting for (``web/files``)."""
+
 _SCRATCH = bytearray(1024 * 1024)
 """Never written to: the kernel throws the bytes away itself (MSG_TRUNC), so these pages are never even touched."""
 
@@ -151,6 +154,8 @@ class Connection:
         body = self._body = self._body_of(request)
         request.body = body
         keep = self._answer(request, body)
+        if keep is None:
+            return False
         if not body.is_at_hand:
             if not body.failed:
                 body.release()
@@ -188,14 +193,16 @@ class Connection:
                 unreader.unread(data[length:])
         return TransferBody(self.sock, ahead, length, expects_continue=expects, least_read=least)
 
-    def _answer(self, request: Any, body: TransferBody | ChunkedBody) -> bool:
+    def _answer(self, request: Any, body: TransferBody | ChunkedBody) -> bool | None:
+        """Whether the connection may go on; None where it must be closed without a word more."""
         response = TransferResponse(request, self.sock, self.worker.plain_cfg)
-        chunks = self.worker.wsgi(self._environ(request, body), response.start_response)
+        environ = self._environ(request, body)
+        chunks = self.worker.wsgi(environ, response.start_response)
         try:
             # The application has read what it wanted. What it left must be skipped before a next request, and unless
             # it is here already nobody knows how long that takes: the client is told that we close.
             body.settle()
-            if not body.is_at_hand or not self.worker.alive:
+            if not body.is_at_hand or not self.worker.alive or CLOSE_AT_ONCE in environ:
                 response.force_close()
             self.sock.settimeout(self.worker.limits.write_timeout)
             self._send(response, chunks)
@@ -203,6 +210,8 @@ class Connection:
             self.sock.settimeout(None)
             if hasattr(chunks, "close"):
                 chunks.close()
+        if CLOSE_AT_ONCE in environ:
+            return None
         return not (response.should_close() or body.failed or body.is_ended)
 
     def _environ(self, request: Any, body: TransferBody | ChunkedBody) -> dict[str, Any]:

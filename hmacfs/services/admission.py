@@ -119,13 +119,16 @@ class Admission:
         self._free = 0
         self._free_at = float("-inf")
         self._written_then = 0
+        self.check_rate: Callable[[str], None] | None = None
+        """Raises TooManyRequests for an address that came too often (RequestRateLimit); None while that is off."""
         self.draining = False
         """Set when the server is about to stop: no new upload is admitted."""
 
     def upload(self, client: str, total: int) -> "Admitted":
         """Admit an upload of ``total`` bytes for as long as a ``with`` block runs.
 
-        Entering raises TooManyUploads, Draining, ServerBusy or StorageFull, in this order (protocol, section 3).
+        Entering raises TooManyRequests, TooManyUploads, Draining, ServerBusy or StorageFull, in this order (protocol,
+        section 3).
         """
         return Admitted(self, client, total)
 
@@ -203,6 +206,8 @@ class Admitted:
 
     def _enter(self) -> None:
         admission, board, limits = self._admission, self._admission.board, self._admission.limits
+        if admission.check_rate is not None:
+            admission.check_rate(self._client)
         if limits.uploads_per_client and self._client:
             running = board.enter_client(self._client)
             self._undo.append(self._leave_client)

@@ -77,6 +77,9 @@ class Authority:
         prefix: the URL prefix, for hints.
         v3: EnableV3.
         clock: Unix seconds.
+
+    Attributes:
+        on_success: called with every signature that holds; it must not wait.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Authority:
         self._prefix = prefix
         self._clock = clock
         self._timed = (Protocol.V3,) if v3 else ()
+        self.on_success: Callable[[], None] = _nothing
 
     @property
     def accepts(self) -> tuple[Protocol, ...]:
@@ -137,6 +141,7 @@ class Authority:
         is_late = verdict.reason == "expired" and was_admitted is not None and was_admitted(request)
         if not verdict.ok and not is_late:
             raise self._refusal(request, verdict)
+        self.on_success()
         if self.max_size and request.total > self.max_size:
             raise TooLarge
         return request
@@ -151,6 +156,7 @@ class Authority:
         verdict = signature.verify_access(request.claim, self._keyring.keys, "GET", request.path.raw, now)
         if not verdict.ok or request.claim is None:
             raise _access_refusal(request, verdict)
+        self.on_success()
         return int(int(request.claim.expires) - now)
 
     def check_deletion(self, request: Signed) -> None:
@@ -162,6 +168,7 @@ class Authority:
             verdict = signature.verify_access(claim, ring.keys, "DELETE", path, self._clock())
         if not verdict.ok:
             raise _access_refusal(request, verdict)
+        self.on_success()
 
     def _judged(self, request: UploadRequest) -> Verdict:
         path, claim = request.path, request.claim
@@ -190,6 +197,10 @@ class Authority:
             hints.append(verdict.hint)
         protocol = request.claim.protocol.value if request.claim else "none"
         return BadSignature(protocol, verdict.reason, hints, size=request.total, content_type=request.content_type)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _access_refusal(request: Signed, verdict: Verdict) -> BadSignature:

@@ -1,5 +1,7 @@
 """Deleting a file for somebody who has signed for it (protocol, section 3, DELETE)."""
 
+from collections.abc import Callable
+
 from hmacfs.errors import Gone, NotFound
 from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.recorder import Recorder
@@ -12,16 +14,24 @@ class Deletions:
 
     Args:
         graves: remember that the path is gone, so that a replayed PUT does not bring the file back.
+        check_rate: raises TooManyRequests for an address that came too often; None while that is off.
     """
 
     def __init__(
-        self, storage: Storage, authority: Authority, recorder: Recorder, graves: Graves, retries: Retries
+        self,
+        storage: Storage,
+        authority: Authority,
+        recorder: Recorder,
+        graves: Graves,
+        retries: Retries,
+        check_rate: Callable[[str], None] | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
         self._recorder = recorder
         self._graves = graves
         self._retries = retries
+        self._check_rate = check_rate
 
     @property
     def are_possible(self) -> bool:
@@ -32,10 +42,12 @@ class Deletions:
         """Remove the file; who reads it goes on. When this returns, that is durable (as configured).
 
         Raises:
-            BadSignature.
+            BadSignature, TooManyRequests.
             NotFound: there is no such file.
         """
         self._authority.check_deletion(request)
+        if self._check_rate is not None:
+            self._check_rate(request.client)
         path = request.path
         try:
             self._retries.run(self._storage.open, path, with_content=False).close()

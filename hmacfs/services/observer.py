@@ -78,3 +78,20 @@ class Observer:
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Something unforeseen happened, or the storage failed."""
+
+    def banned(self, address: str, seconds: int, times: int) -> None:
+        """A client address was banned.
+
+        Args:
+            seconds: how long; 0 until an operator lifts it.
+            times: blocks in a row, this one included.
+        """
+
+    def bans_lifted(self, count: int) -> None:
+        """The secret has changed, so all bans were lifted."""
+
+    def secret_suspected(self) -> None:
+        """Several addresses fail and none has succeeded since the start; said once for the whole server."""
+
+    def bans_failed(self, error: BaseException) -> None:
+        """A fault of ours kept the bans from being shared; memory alone decides until the next second."""

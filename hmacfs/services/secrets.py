@@ -38,6 +38,11 @@ class Keyring:
         return self._keys
 
     @property
+    def current_keys(self) -> tuple[bytes, ...]:
+        """What is current of everything that signs uploads."""
+        return tuple(value.encode() for value in (self.ring.current.secret, self.ring.current.jwt) if value)
+
+    @property
     def jwt_keys(self) -> tuple[bytes, ...]:
         """Every key of Bearer tokens; none where they are off."""
         return self._jwt_keys

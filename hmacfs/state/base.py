@@ -7,10 +7,12 @@ one.
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from hmacfs.core.bans import Ban
 
 MAX_PAGE = 1000
 """Rows of one page at most, so that no answer of a tier grows without bound."""
@@ -153,14 +155,56 @@ class Upkeep(Protocol):
         """Remove rows that are over at ``now``, a bounded number of them; nothing where a tier does so by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class BanBook:
+    """What one tier knows of bans.
+
+    Attributes:
+        book: which tier's, and which life of it: a Redis that lost everything has another one.
+        mark: changes with every change of the bans.
+        bans: those that are remembered; None where nothing has changed.
+    """
+
+    book: str
+    mark: str
+    bans: list[Ban] | None
+
+
+class BanStore(Protocol):
+    """Banned clients, and failures of those that may be banned. Each verb is one round trip, and atomic.
+
+    Not moved between tiers: who reads them writes what it knows into another tier's book (``services.bans``).
+    """
+
+    def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
+        """More failures of some addresses, at most 1000 of them; how many of each count at ``now``, Unix seconds."""
+
+    def save(self, bans: Sequence[Ban]) -> None:
+        """Insert, or replace by address what is not newer (``core.bans.is_newer``); their failures count no more."""
+
+    def lift(self, addresses: Sequence[str]) -> None:
+        """Forget bans and failures. Unknown addresses are no error."""
+
+    def read(self, known: str) -> BanBook:
+        """All bans, unless ``known`` is their mark still; of too many the ones that end first are left out."""
+
+    def agree(self, fingerprint: str) -> bool:
+        """The bans are those of the secret with this fingerprint, 64 hex digits. If they were another one's they are
+        all lifted, which True says; the first fingerprint lifts none."""
+
+
 class Tier(Catalog, Sessions, Upkeep, Protocol):
     """One place that keeps state: Redis, PostgreSQL, MySQL or MariaDB, SQLite, or this process's memory.
 
     Attributes:
+        bans: who is banned.
         name: "redis", "postgres", "mysql", "embedded" or "memory"; for logs, health and metrics.
     """
 
     name: str
+
+    @property
+    def bans(self) -> BanStore: ...
 
     def ping(self) -> None:
         """Nothing, within a second, when the tier works; makes what it lacks (schema, scripts). Raises

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import Cache, FileRow, Kind, Lower, SessionRow, Tier
+from hmacfs.state.base import BanStore, Cache, FileRow, Kind, Lower, SessionRow, Tier
 from hmacfs.state.handover import Handover
 from hmacfs.state.members import Member, Serving, put
 from hmacfs.state.outdated import Entry, Outdated
+from hmacfs.state.sharedbans import SharedBans
 from hmacfs.state.sql import SqlTier
 from hmacfs.state.turnstile import Turnstile
 
@@ -32,6 +33,9 @@ _UPLOADER = 1024
 
 class SharedState:
     """Catalog and Sessions over all tiers. Make it in a worker, after fork and after patching.
+
+    Attributes:
+        bans: of the tier that serves unfinished uploads; nothing is moved, see ``services.bans``.
 
     Args:
         embedded: SQLite in StateDir.
@@ -67,6 +71,7 @@ class SharedState:
         self._told: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.bans: BanStore = SharedBans(lambda verb: self._read(Kind.SESSIONS, lambda tier: verb(tier.bans)))
 
     # Catalogue
 
@@ -121,6 +126,12 @@ class SharedState:
         for member in self._chains[Kind.SESSIONS]:
             if member.lives:
                 member.ask(lambda tier: tier.purge(now))
+
+    def over_redis(self, work: Callable[[Any], T]) -> T:
+        """``work`` with the tier that is Redis. Raises StateUnavailable; at once where it is dead, or there is none."""
+        if self._cache is None or not self._cache.lives:
+            raise StateUnavailable("no Redis answers")
+        return self._cache.ask(work)
 
     # Which tier
 

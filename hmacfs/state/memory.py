@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from hmacfs.state.base import FileRow, SessionRow, newest, page
+from hmacfs.state.base import BanStore, FileRow, SessionRow, newest, page
+from hmacfs.state.memorybans import MemoryBans
 
 Row = TypeVar("Row")
 
@@ -23,6 +24,7 @@ class MemoryTier:
         self._files: dict[str, FileRow] = {}
         self._sessions: dict[str, SessionRow] = {}
         self._leases: dict[str, tuple[str, int]] = {}
+        self.bans: BanStore = MemoryBans()
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         with self._lock:

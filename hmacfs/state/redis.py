@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,8 +21,11 @@ from redis.retry import Retry
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress
-from hmacfs.state.base import FileRow, SessionRow, page
+from hmacfs.state.base import BanStore, FileRow, SessionRow, page
 from hmacfs.state.batches import parts
+from hmacfs.state.redisbans import RedisBans
+
+T = TypeVar("T")
 
 PREFIX = "hmacfs:2:"
 """The number changes with the form of what is kept, so that old and new servers do not read each other's."""
@@ -63,6 +66,7 @@ class RedisTier:
         self._alive = f"{prefix}alive"
         self._lease = f"{prefix}lease:"
         self._made: redis.Redis | None = None
+        self.bans: BanStore = RedisBans(prefix, self._call)
         self._run_id = ""
 
     # Catalogue, as a cache
@@ -134,6 +138,11 @@ class RedisTier:
             self.distrust()
             self._run_id = run_id
 
+    def run(self, work: Callable[[redis.Redis], T]) -> T:
+        """``work`` with our client. Raises StateUnavailable."""
+        with _translated():
+            return work(self._client())
+
     def close(self) -> None:
         if self._made is not None:
             try:
@@ -162,6 +171,11 @@ class RedisTier:
             )
             self._made = redis.Redis(connection_pool=pool)
         return self._made
+
+    def _call(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """One script's answer. Raises StateUnavailable."""
+        with _translated():
+            return self._script(name)(keys=keys, args=args)
 
     def _script(self, name: str) -> Callable[..., Any]:
         return self._client().register_script(_source(name))

@@ -1,5 +1,6 @@
 """One schema for PostgreSQL, MySQL or MariaDB, and SQLite, and its creation by several processes at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +35,7 @@ from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import ORDER
 
 VERSION = 3
-"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases."""
+"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases, and bans."""
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -123,6 +124,36 @@ leases = Table(
     **_OPTIONS,
 )
 
+bans = Table(
+    "hmacfs_bans",
+    metadata,
+    Column("address", String(64), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("times", Integer, nullable=False),
+    Index("hmacfs_bans_end", "until"),
+    info={"order": ("since", "until")},
+    **_OPTIONS,
+)
+
+fails = Table(
+    "hmacfs_fails",
+    metadata,
+    Column("address", String(64), primary_key=True),
+    Column("slice", BigInteger, primary_key=True, autoincrement=False),  # core.bans.slice_of
+    Column("fails", Integer, nullable=False),
+    Index("hmacfs_fails_slice", "slice"),
+    **_OPTIONS,
+)
+
+marks = Table(
+    "hmacfs_marks",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+    **_OPTIONS,
+)
+
 schema = Table(
     "hmacfs_schema",
     metadata,
@@ -141,6 +172,16 @@ def upsert(table: Table, dialect: str) -> Insert:
         return _mysql_upsert(table)
     into: postgresql.Insert | sqlite.Insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     return _on_conflict(table, into)
+
+
+def add_fails(rows: Sequence[dict[str, Any]], dialect: str) -> Insert:
+    """More failures: one statement that adds to the slices that are there. Rows are ordered, each slice once."""
+    if dialect == "mysql":
+        into_mysql = mysql.insert(fails).values(rows)
+        return into_mysql.on_duplicate_key_update(fails=fails.c.fails + into_mysql.inserted.fails)
+    into = (postgresql if dialect == "postgresql" else sqlite).insert(fails).values(rows)
+    added = fails.c.fails + into.excluded.fails
+    return into.on_conflict_do_update(index_elements=["address", "slice"], set_={"fails": added})  # type: ignore[no-any-return]
 
 
 def upsert_columns(table: Table) -> Insert:

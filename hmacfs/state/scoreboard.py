@@ -7,8 +7,10 @@ clears a slot when its worker is gone. Sums over all slots may be a moment old.
 import mmap
 from hashlib import blake2b
 
-_FIELDS = 4
-_PENDING, _WRITTEN, _MEMORY, _IN_USE = range(_FIELDS)
+_FAILING = 3
+"""Places for the first addresses whose MAC was wrong."""
+_FIELDS = 7 + _FAILING
+_PENDING, _WRITTEN, _MEMORY, _IN_USE, _SUCCEEDED, _TOLD, _FAILED, *_ADDRESSES = range(_FIELDS)
 _CLIENTS = 1024
 """Places for client addresses in a slot, each a 64-bit digest and a count."""
 _PROBES = 16
@@ -71,6 +73,55 @@ class Scoreboard:
     def is_largest(self) -> bool:
         """Whether no worker uses more memory than this one."""
         return self._words[self._base + _MEMORY] == max(self._words[_MEMORY::_SLOT_WORDS])
+
+    # What is known of a secret since the start, by a number that stands for it: words of another secret say nothing.
+    # They outlive their worker.
+
+    def note_success(self, secret: int) -> None:
+        """A MAC was right under ``secret``, a number from 1 to 2^62."""
+        self._words[self._base + _SUCCEEDED] = secret
+
+    def has_succeeded(self, secret: int) -> bool:
+        """Whether any worker saw that."""
+        return secret in self._words[_SUCCEEDED::_SLOT_WORDS].tolist()
+
+    def note_failure(self, secret: int, client: str) -> None:
+        """A MAC of ``client`` was wrong."""
+        base, digest = self._base, _digest(client) or 1
+        if self._words[base + _FAILED] != secret:
+            for word in _ADDRESSES:
+                self._words[base + word] = 0
+            self._words[base + _FAILED] = secret
+        for word in _ADDRESSES:
+            if self._words[base + word] in (0, digest):
+                self._words[base + word] = digest
+                return
+
+    def failing(self, secret: int) -> int:
+        """How many clients failed, over all workers; those beyond three in each are not told apart."""
+        failing = {
+            self._words[base + word]
+            for base in range(0, self._slots * _SLOT_WORDS, _SLOT_WORDS)
+            if self._words[base + _FAILED] == secret
+            for word in _ADDRESSES
+        }
+        return len(failing - {0})
+
+    def may_tell(self, secret: int) -> bool:
+        """Whether this worker says for all what is to be said of ``secret`` once; ask again after a while.
+
+        The first answer is no: of several that ask at the same moment the lowest slot says it the next time.
+        """
+        words, own = self._words[_TOLD::_SLOT_WORDS].tolist(), self._base // _SLOT_WORDS
+        if ~secret in words:
+            return False
+        if secret not in words:
+            self._words[self._base + _TOLD] = secret
+            return False
+        if words.index(secret) != own:
+            return False
+        self._words[self._base + _TOLD] = ~secret
+        return True
 
     def enter_client(self, client: str) -> int:
         digest = _digest(client)

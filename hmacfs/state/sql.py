@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.state import base, schema
-from hmacfs.state.base import FileRow, Held, Kind, SessionRow, page
+from hmacfs.state.base import BanStore, FileRow, Held, Kind, SessionRow, page
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.connections import Connections
+from hmacfs.state.sqlbans import SqlBans
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class SqlTier:
         make_engine: one of ``engines``, with its arguments; called at first use.
         pool: where jobs run; native threads for mysqlclient and SQLite under gevent.
         most: connections at once.
-        clock: Unix seconds, for the removal of expired sessions only.
+        clock: Unix seconds, for the removal of what has expired only.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SqlTier:
         self._clock = clock
         self._purge_at = clock() + _PURGE_SECONDS
         self._ready = False
+        self.bans: BanStore = SqlBans(self.run, clock)
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         latest = {row.path: row for row in rows}  # PostgreSQL refuses a batch that names a row twice

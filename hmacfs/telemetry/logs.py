@@ -187,6 +187,22 @@ class LogObserver(Observer):
             fields[f"hint{number}"] = hint
         event(logging.WARNING, "Signature refused", **fields, client=exchange.client or "-")
 
+    def banned(self, address: str, seconds: int, times: int) -> None:
+        event(logging.WARNING, "Address banned", address=address, seconds=seconds or "until-lifted", times=times)
+
+    def bans_lifted(self, count: int) -> None:
+        event(logging.WARNING, "All bans lifted: the secret has changed", count=count)
+
+    def secret_suspected(self) -> None:
+        event(
+            logging.WARNING,
+            "Nobody is banned for now: signatures of several addresses are wrong, and none was right since the start. "
+            "The secret is probably another one than the XMPP server's",
+        )
+
+    def bans_failed(self, error: BaseException) -> None:
+        LOGGER.error("Bans could not be shared", exc_info=error)
+
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, StorageFailed):
             place = f"{paths.shown(exchange.method.encode())} {exchange.path}"

@@ -20,12 +20,14 @@ from hmacfs.errors import (
     BadContentRange,
     BadRequest,
     BadSignature,
+    Banned,
     MethodNotAllowed,
     NotFound,
     RequestError,
     StorageFailed,
 )
 from hmacfs.services.authority import Authority
+from hmacfs.services.bans import BanList
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import Download, DownloadRequest, Downloads
 from hmacfs.services.history import History
@@ -46,6 +48,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 _PLAIN_METHODS = "GET, HEAD, OPTIONS, PUT"
+_GOING_ON = frozenset(("HEAD", "PATCH", "DELETE"))
+"""What may be done to an upload resource; any other method is 405, for a banned client too."""
+
+CLOSE_AT_ONCE = "hmacfs.close_at_once"
+"""In the environ: our server closes the connection as soon as the answer is sent. Others ignore it."""
+
 _SHOWN_ID_CHARACTERS = 8
 _SHOWN_PATH_BYTES = 1200  # a little over the longest path that can be stored; longer ones are cut in the log
 
@@ -69,6 +77,7 @@ class Site:
         prefix: UploadSubDir, normalised.
         clock: monotonic seconds.
         verify_checksums: ChecksumVerification.
+        check_rate: raises TooManyRequests for an address that came too often; None while that is off.
         resources: for resumable uploads; None where they are off.
         history: of files that were replaced; None where versioning is off.
     """
@@ -82,8 +91,10 @@ class Site:
     cors: Cors
     offload: Offload
     observer: Observer
+    bans: BanList
     clock: Callable[[], float]
     verify_checksums: bool = True
+    check_rate: Callable[[str], None] | None = None
     resources: Resources | None = None
     history: History | None = None
 
@@ -116,6 +127,8 @@ class Files:
         face: Face | None = None
         try:
             face = self._face(environ, raw, exchange)
+            if face is not None and (not raw or not raw.startswith(UPLOADS) or requests.method(environ) in _GOING_ON):
+                site.bans.check(exchange.client)
             reply = self._answer(environ, raw, exchange) if face is None else face.answer(environ, exchange)
         except RequestError as error:
             reply = self._refusal(environ, exchange, error, face)
@@ -164,6 +177,7 @@ class Files:
             return self._options(self._methods)
         if method not in ("GET", "HEAD", "PUT") and (method != "DELETE" or not self._site.deletions.are_possible):
             raise MethodNotAllowed
+        self._site.bans.check(exchange.client)
         if path is None:
             raise NotFound
         if method == "DELETE":
@@ -181,6 +195,8 @@ class Files:
         return Reply(204, headers + self._site.cors.preflight(", ".join(methods)))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
+        if self._site.check_rate is not None:
+            self._site.check_rate(clientaddr.counted(exchange.client))
         threshold = self._site.offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
         asked = requests.download(environ, path, threshold, self._site.authority.accepts_reading)
         exchange.protocol = asked.claim.protocol.value if asked.claim else "none"
@@ -223,7 +239,11 @@ class Files:
     def _refusal(self, environ: Environ, exchange: Exchange, error: RequestError, face: Face | None = None) -> Reply:
         exchange.code = error.code
         exchange.detail = error.detail
-        if isinstance(error, BadSignature):
+        if isinstance(error, Banned):
+            self._close_at_once(environ)
+        elif isinstance(error, BadSignature):
+            if error.reason == "wrong":
+                self._site.bans.failed(exchange.client)
             exchange.hints = error.hints
             self._site.observer.signature_refused(exchange, error.reason, error.size, error.content_type)
         elif isinstance(error, StorageFailed):
@@ -236,6 +256,14 @@ class Files:
         if environ["REQUEST_METHOD"] == "HEAD":
             reply.body = b""
         return reply
+
+    def _close_at_once(self, environ: Environ) -> None:
+        """A banned client's connection costs us nothing more: it is closed without waiting for what it still sends.
+
+        Not a proxy's: it serves others too, and would answer 502 in the middle of a body.
+        """
+        if not self._site.trust.trusts(environ.get("REMOTE_ADDR", "")):
+            environ[CLOSE_AT_ONCE] = True
 
     def _finish(self, exchange: Exchange, started: float) -> None:
         exchange.seconds = self._site.clock() - started

@@ -277,7 +277,7 @@ def test_delete_secret_and_enable_v3_let_a_file_be_deleted_once(form: str, every
     answers = [delete(everything, path, query), delete(everything, path, query)]
 
     assert [answer.status for answer in answers] == [204, 404]
-    assert get(everything, path).status == 404
+    assert get(everything, path).status == 410
     assert not (everything.store_dir / f"deleted-{form}").exists()
 
 

@@ -61,9 +61,9 @@ class Answer:
 
 
 class Connection:
-    """One connection; a context manager."""
+    """One connection; a context manager. Args: source: our own address, one of 127.0.0.0/8; empty for any."""
 
-    def __init__(self, address: tuple[str, int] | str, timeout: float = TIMEOUT) -> None:
+    def __init__(self, address: tuple[str, int] | str, timeout: float = TIMEOUT, *, source: str = "") -> None:
         if isinstance(address, str):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.sock.settimeout(timeout)
@@ -73,7 +73,7 @@ class Connection:
                 self.sock.close()
                 raise
         else:
-            self.sock = socket.create_connection(address, timeout)
+            self.sock = socket.create_connection(address, timeout, (source, 0) if source else None)
         self._rest = b""
 
     def __enter__(self) -> "Connection":

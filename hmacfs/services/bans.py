@@ -1,0 +1,241 @@
+"""Banned clients: looked up in this process's memory before anything is hashed, shared behind the answers.
+
+A worker judges by what it knows and counts by itself, so it needs no tier of shared state. Once a second it tells the
+tier that serves what failed here, and reads who is banned anywhere. Where another tier serves than the last time, what
+we know is written there first (``core.bans.merged``): a ban outlives a Redis that was killed.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from hmacfs.core import bans, signature
+from hmacfs.core.bans import Ban, FailCounts, Rules
+from hmacfs.core.clientaddr import counted
+from hmacfs.errors import Banned, StateUnavailable
+from hmacfs.services.observer import Observer
+from hmacfs.state.base import BanBook, BanStore
+
+REFRESH_SECONDS = 1.0
+MOST_FAILING = 200
+"""Addresses whose failures are sent at once; what others failed in that second counts here only."""
+
+
+class Board(Protocol):
+    """What is known of a secret, by its number, in all workers of one server since it started."""
+
+    def note_success(self, secret: int) -> None: ...
+    def has_succeeded(self, secret: int) -> bool: ...
+    def note_failure(self, secret: int, client: str) -> None: ...
+    def failing(self, secret: int) -> int: ...
+    def may_tell(self, secret: int) -> bool: ...
+
+
+class BanList:
+    """Who is banned, as this process knows it.
+
+    Args:
+        store: where workers and servers share it; asked by ``refresh`` only.
+        spares: whether an address (not its network) is never banned: trusted proxies, NeverBan.
+        fingerprint: 64 hex digits that change with the secret and do not tell it.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        store: BanStore,
+        board: Board,
+        spares: Callable[[str], bool],
+        fingerprint: Callable[[], str],
+        observer: Observer,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._rules = rules
+        self._store = store
+        self._board = board
+        self._spares = spares
+        self._fingerprint = fingerprint
+        self._observer = observer
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._bans: dict[str, Ban] = {}
+        self._counts = FailCounts()
+        self._unsent: dict[str, int] = {}
+        self._unsaved: dict[str, Ban] = {}
+        self._book = self._mark = ""
+        self._left: dict[str, float] = {}
+        self._print = fingerprint()
+        self._secret = _number(self._print)
+        self._has_succeeded = False
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def check(self, client: str) -> None:
+        """Args: client: an address as ``ProxyTrust.client`` tells it; empty for an unknown one, which is never banned.
+
+        Raises:
+            Banned: with the seconds that are left.
+        """
+        ban = self._bans.get(counted(client)) if self._bans else None
+        if ban is not None and ban.is_active(now := self._clock()) and not self._is_spared(client):
+            raise Banned(bans.seconds_left(ban, now))
+
+    def succeeded(self) -> None:
+        """A MAC was right. Costs next to nothing after the first time."""
+        if not self._has_succeeded:
+            self._has_succeeded = True
+            self._board.note_success(self._secret)
+
+    def failed(self, client: str) -> None:
+        """A well-formed MAC of ``client``, as in ``check``, was wrong. Bans it if that was once too often."""
+        if not client:
+            return
+        address, now = counted(client), self._clock()
+        self._board.note_failure(self._secret, address)
+        if not self._rules.after_fails or self._is_spared(client):
+            return
+        with self._lock:
+            if address in self._unsent or len(self._unsent) < MOST_FAILING:
+                self._unsent[address] = self._unsent.get(address, 0) + 1
+            if self._counts.add(address, 1, now) >= self._rules.after_fails:
+                self._ban(address, now)
+
+    def start(self) -> None:
+        """Exchange with shared state once a second, in a thread of its own (under gevent: a greenlet)."""
+        if self._thread is None:
+            self._ending.clear()
+            self._thread = threading.Thread(target=self._run, name="bans", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """What was not sent by now counts in no other process."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._ending.set()
+            thread.join(REFRESH_SECONDS)
+
+    def refresh(self) -> None:
+        """Tell and read, once. Where no tier answers memory alone decides, until one does."""
+        self._notice_secret()
+        if self._suspects_secret() and self._board.may_tell(self._secret):
+            self._observer.secret_suspected()
+        try:
+            self._send_fails()
+            self._send_bans()
+            self._read()
+        except StateUnavailable:
+            pass  # the state itself tells of its tiers
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.refresh()
+            except Exception as error:  # noqa: BLE001 - a fault of ours: it must not end the thread
+                self._observer.bans_failed(error)
+            if self._ending.wait(REFRESH_SECONDS):
+                return
+
+    def _is_spared(self, client: str) -> bool:
+        return not client or self._spares(client)
+
+    def _suspects_secret(self) -> bool:
+        succeeded = self._has_succeeded or self._board.has_succeeded(self._secret)
+        return not succeeded and bans.suspects_secret(self._board.failing(self._secret), succeeded=False)
+
+    def _ban(self, address: str, now: float) -> None:
+        """Under the lock. Nothing for one that is banned, and while the secret is suspected: the count goes on."""
+        previous = self._bans.get(address)
+        if previous is not None and previous.is_active(now):
+            return
+        if self._suspects_secret():
+            return
+        ban = bans.next_ban(address, previous, self._rules, int(now))
+        self._bans[address] = self._unsaved[address] = ban
+        self._counts.forget(address)
+        self._unsent.pop(address, None)
+        if len(self._bans) > bans.MOST_BANS:
+            del self._bans[min(self._bans, key=lambda known: self._bans[known].until)]
+        self._observer.banned(address, 0 if ban.is_endless else ban.until - ban.since, ban.times)
+
+    def _notice_secret(self) -> None:
+        """A secret that was changed while we run lifts all bans at once; shared ones at the next reading."""
+        found = self._fingerprint()
+        if found == self._print:
+            return
+        with self._lock:
+            self._print, self._secret, self._has_succeeded = found, _number(found), False
+            self._bans, self._unsaved, self._unsent = {}, {}, {}
+            self._counts.clear()
+            self._book = self._mark = ""
+            self._left.clear()
+
+    def _send_fails(self) -> None:
+        with self._lock:
+            unsent, self._unsent = self._unsent, {}
+        if not unsent:
+            return
+        now = self._clock()
+        counts = self._store.count(unsent, now)
+        with self._lock:
+            for address, count in counts.items():
+                if count >= self._rules.after_fails:
+                    self._ban(address, now)
+
+    def _send_bans(self) -> None:
+        if self._book and (unsaved := dict(self._unsaved)):  # before the first reading there is no book to merge with
+            self._store.save(list(unsaved.values()))
+            with self._lock:
+                for address, ban in unsaved.items():
+                    if self._unsaved.get(address) == ban:
+                        del self._unsaved[address]
+
+    def _read(self) -> None:
+        now = self._clock()
+        found = self._store.read(self._mark)
+        if found.book != self._book:
+            found = self._agreed(found)
+            self._move_to(found, now)
+        elif found.bans is not None:
+            self._take({ban.address: ban for ban in found.bans})
+        self._mark = found.mark
+        self._left[found.book] = now
+
+    def _agreed(self, found: BanBook) -> BanBook:
+        """The book that we have not read before, or not lately, once its bans are those of our secret."""
+        if self._store.agree(self._print):
+            self._observer.bans_lifted(len(found.bans or ()))
+            found = self._store.read("")
+        return found if found.bans is not None else self._store.read("")
+
+    def _move_to(self, found: BanBook, now: float) -> None:
+        theirs = {ban.address: ban for ban in found.bans or ()}
+        with self._lock:
+            merge = bans.merged(self._bans, theirs, self._left.get(found.book), now)
+        if merge.lifted:
+            self._store.lift(merge.lifted)
+        if merge.saved:
+            self._store.save(merge.saved)
+        self._book = found.book
+        self._take(merge.bans)
+
+    def _take(self, known: dict[str, Ban]) -> None:
+        """From now on these are banned, and those whom we banned since the book was read."""
+        with self._lock:
+            for address in self._bans.keys() - known.keys() - self._unsaved.keys():
+                self._counts.forget(address)  # lifted: it begins anew
+            self._bans = known | self._unsaved
+
+
+def fingerprint(*keys: bytes) -> str:
+    """Changes with any of the secrets and does not tell them. Args: keys: at least one."""
+    print_ = "hmacfs: whose bans these are"
+    for key in keys:
+        print_ = signature.sign(key, print_.encode())
+    return print_
+
+
+def _number(fingerprint: str) -> int:
+    """Stands for a secret on the board."""
+    return int(fingerprint[:15], 16) | 1

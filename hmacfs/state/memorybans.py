@@ -1,0 +1,64 @@
+"""Bans in this process's memory: the plainest reading of their contract."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from hmacfs.core import bans
+from hmacfs.core.bans import Ban, FailCounts
+from hmacfs.state.base import BanBook
+
+
+class MemoryBans:
+    """Args: clock: Unix seconds, for the removal of what nobody needs any more."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts = FailCounts()
+        self._bans: dict[str, Ban] = {}
+        self._book = secrets.token_hex(8)
+        self._mark = secrets.token_hex(8)
+        self._fingerprint = ""
+
+    def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
+        with self._lock:
+            return {address: self._counts.add(address, count, now) for address, count in fails.items()}
+
+    def save(self, rows: Sequence[Ban]) -> None:
+        with self._lock:
+            for ban in rows:
+                known = self._bans.get(ban.address)
+                if known is None or bans.is_newer(ban, known):
+                    self._bans[ban.address] = ban
+                self._counts.forget(ban.address)
+            self._tidy()
+            self._mark = secrets.token_hex(8)
+
+    def lift(self, addresses: Sequence[str]) -> None:
+        with self._lock:
+            for address in addresses:
+                self._bans.pop(address, None)
+                self._counts.forget(address)
+            self._mark = secrets.token_hex(8)
+
+    def read(self, known: str) -> BanBook:
+        with self._lock:
+            return BanBook(self._book, self._mark, None if known == self._mark else list(self._bans.values()))
+
+    def agree(self, fingerprint: str) -> bool:
+        with self._lock:
+            changed = self._fingerprint not in ("", fingerprint)
+            self._fingerprint = fingerprint
+            if changed:
+                self._bans.clear()
+                self._counts.clear()
+                self._mark = secrets.token_hex(8)
+            return changed
+
+    def _tidy(self) -> None:
+        now = self._clock()
+        kept = [ban for ban in self._bans.values() if ban.is_remembered(now)]
+        kept.sort(key=lambda ban: -ban.until)
+        self._bans = {ban.address: ban for ban in kept[: bans.MOST_BANS]}

@@ -1,0 +1,193 @@
+"""Bans in an SQL server. Failures are counted in slices of time, so that each is one upsert and old ones fall out.
+
+What changes several rows is one transaction: the mark that tells readers of a change is never without it.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from hmacfs.core import bans as rules
+from hmacfs.core.bans import Ban
+from hmacfs.errors import StateUnavailable
+from hmacfs.state import schema
+from hmacfs.state.base import BanBook
+from hmacfs.state.batches import parts
+
+T = TypeVar("T")
+
+_BOOK, _MARK, _SECRET = "bans-book", "bans-mark", "bans-secret"
+_PURGE_SECONDS = 5.0
+_PURGED_SLICES = 3
+_COLUMNS = [schema.bans.c[name] for name in Ban.__dataclass_fields__]
+
+
+class Run(Protocol):
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
+
+
+class SqlBans:
+    """Args:
+    run: work on a connection to a server that has our tables.
+    clock: Unix seconds, for the removal of what nobody needs any more.
+    """
+
+    def __init__(self, run: Run, clock: Callable[[], float] = time.time) -> None:
+        self._run = run
+        self._clock = clock
+        self._purge_at = 0.0
+
+    def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
+        number = rules.slice_of(now)
+        rows = [{"address": name, "slice": number, "fails": fails[name]} for name in sorted(fails)]
+        column = schema.fails.c
+        counting = column.address.in_([row["address"] for row in rows]), column.slice > rules.last_expired_slice(now)
+        query = select(column.address, func.sum(column.fails)).where(*counting).group_by(column.address)
+
+        def work(connection: Connection) -> dict[str, int]:
+            connection.execute(schema.add_fails(rows, connection.dialect.name))
+            return {address: int(count) for address, count in connection.execute(query)}
+
+        found = self._run(work) if rows else {}
+        self._purge_fails(now)
+        return found
+
+    def save(self, bans: Sequence[Ban]) -> None:
+        newest: dict[str, Ban] = {}
+        for ban in bans:
+            if ban.address not in newest or rules.is_newer(ban, newest[ban.address]):
+                newest[ban.address] = ban
+        rows = [asdict(newest[address]) for address in sorted(newest)]
+
+        def work(connection: Connection) -> None:
+            with _whole(connection):
+                for part in parts(rows):
+                    _put(connection, schema.bans, part)
+                _forget_fails(connection, sorted(newest))
+                _tidy(connection, int(self._clock()))
+                _mark(connection)
+
+        if rows:
+            self._run(work)
+
+    def lift(self, addresses: Sequence[str]) -> None:
+        def work(connection: Connection) -> None:
+            with _whole(connection):
+                for part in parts(sorted(set(addresses))):
+                    connection.execute(delete(schema.bans).where(schema.bans.c.address.in_(part)))
+                _forget_fails(connection, addresses)
+                _mark(connection)
+
+        if addresses:
+            self._run(work)
+
+    def read(self, known: str) -> BanBook:
+        return self._run(lambda connection: _book(connection, known))
+
+    def agree(self, fingerprint: str) -> bool:
+        marks = schema.marks.c
+        changing = (
+            update(schema.marks).where(marks.name == _SECRET, marks.value != fingerprint).values(value=fingerprint)
+        )
+
+        def work(connection: Connection) -> bool:
+            with _whole(connection):
+                changed = connection.execute(changing).rowcount > 0
+                if changed:
+                    connection.execute(delete(schema.bans))
+                    connection.execute(delete(schema.fails))
+                    _mark(connection)
+                elif _value(connection, _SECRET) is None:
+                    _set(connection, _SECRET, fingerprint)
+                return changed
+
+        return self._run(work)
+
+    def _purge_fails(self, now: float) -> None:
+        """Remove a few of the oldest slices, which is more than are added meanwhile. Failing at it is no failure."""
+        if self._clock() < self._purge_at:
+            return
+        self._purge_at = self._clock() + _PURGE_SECONDS
+        number = schema.fails.c.slice
+        oldest = select(number).where(number <= rules.last_expired_slice(now)).distinct().order_by(number)
+
+        def work(connection: Connection) -> None:
+            for row in list(connection.execute(oldest.limit(_PURGED_SLICES))):
+                connection.execute(delete(schema.fails).where(number == row[0]))
+
+        try:
+            self._run(work)
+        except StateUnavailable:
+            pass
+
+
+@contextmanager
+def _whole(connection: Connection) -> Iterator[None]:
+    """One transaction. After any other failure the connection is given up, and the transaction with it."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+    try:
+        yield
+    except DBAPIError:
+        # A deadlock is tried again on the same connection, where MySQL has undone the statement only.
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    dialect = connection.dialect.name
+    if dialect == "postgresql":
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        connection.execute(schema.upsert_columns(table), columns)
+    else:
+        connection.execute(schema.upsert(table, dialect), list(rows))
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    _put(connection, schema.marks, [{"name": name, "value": value}])
+
+
+def _value(connection: Connection, name: str) -> str | None:
+    found: str | None = connection.execute(select(schema.marks.c.value).where(schema.marks.c.name == name)).scalar()
+    return found
+
+
+def _mark(connection: Connection) -> None:
+    _set(connection, _MARK, secrets.token_hex(8))
+
+
+def _forget_fails(connection: Connection, addresses: Sequence[str]) -> None:
+    for part in parts(addresses):
+        connection.execute(delete(schema.fails).where(schema.fails.c.address.in_(part)))
+
+
+def _tidy(connection: Connection, now: int) -> None:
+    """Remove what nobody needs, and what is too many."""
+    column = schema.bans.c
+    connection.execute(delete(schema.bans).where(column.until <= now - rules.DAY))
+    count = connection.execute(select(func.count()).select_from(schema.bans)).scalar() or 0
+    if count > rules.MOST_BANS:
+        ending = select(column.address).order_by(column.until, column.address).limit(count - rules.MOST_BANS)
+        surplus = [row[0] for row in connection.execute(ending)]
+        for part in parts(surplus):
+            connection.execute(delete(schema.bans).where(column.address.in_(part)))
+
+
+def _book(connection: Connection, known: str) -> BanBook:
+    book, mark = _value(connection, _BOOK), _value(connection, _MARK)
+    if book is None or mark is None:  # two that come here at once: the last one's counts, and the other reads it next
+        book, mark = secrets.token_hex(8), secrets.token_hex(8)
+        with _whole(connection):
+            _set(connection, _BOOK, book)
+            _set(connection, _MARK, mark)
+    if mark == known:
+        return BanBook(book, known, None)
+    # The mark was read first: a change that comes between is in the rows already, and read again with its own mark.
+    rows = connection.execute(select(*_COLUMNS).order_by(schema.bans.c.until.desc()).limit(rules.MOST_BANS))
+    return BanBook(book, mark, [Ban(*row) for row in rows])

@@ -1,0 +1,196 @@
+"""Bans in every tier, on the real servers: counted, kept, lifted, read, and of which secret."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hmacfs.core import bans
+from hmacfs.core.bans import DAY, FOREVER, Ban
+from hmacfs.state.base import BanStore, Tier
+from tests.state.tiers import NAMES, tier_maker
+
+NOW = int(time.time())
+ONE, OTHER = "1" * 64, "2" * 64
+
+
+@pytest.fixture(params=NAMES)
+def make(request: pytest.FixtureRequest) -> Callable[[], Tier]:
+    return tier_maker(request.param, request)
+
+
+@pytest.fixture
+def tier(make: Callable[[], Tier]) -> Iterator[Tier]:
+    made = make()
+    made.ping()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(tier: Tier) -> BanStore:
+    return tier.bans
+
+
+def ban(address: str, since: int = NOW, seconds: int = 300, times: int = 1) -> Ban:
+    return Ban(address, since, since + seconds, times)
+
+
+def kept(store: BanStore) -> dict[str, Ban]:
+    found = store.read("").bans
+    assert found is not None
+    return {row.address: row for row in found}
+
+
+def test_failures_of_an_address_add_up(store: BanStore) -> None:
+    assert store.count({"a": 2, "b": 1}, NOW) == {"a": 2, "b": 1}
+    assert store.count({"a": 1, "c": 4}, NOW + 60) == {"a": 3, "c": 4}
+    assert store.count({}, NOW) == {}
+
+
+def test_failures_count_for_ten_minutes(store: BanStore) -> None:
+    start = NOW // 10 * 10
+
+    found = [store.count({"a": 1}, start + after)["a"] for after in (0, 300, 599, 600, 901)]
+
+    assert found == [1, 2, 3, 3, 3]
+
+
+def test_a_thousand_addresses_are_counted_at_once(store: BanStore) -> None:
+    fails = {f"10.0.{number // 250}.{number % 250}": number for number in range(1, 1001)}
+
+    store.count(fails, NOW)
+
+    assert store.count(fails, NOW + 1) == {address: 2 * count for address, count in fails.items()}
+
+
+def test_a_saved_ban_is_read_with_all_it_says(store: BanStore) -> None:
+    rows = [ban("192.0.2.1"), ban("2001:db8:1:2::/64", times=7), Ban("192.0.2.2", NOW, FOREVER, 2)]
+
+    store.save(rows)
+
+    assert kept(store) == {row.address: row for row in rows}
+
+
+def test_a_newer_ban_replaces_an_older_one_and_no_other_way(store: BanStore) -> None:
+    old, new, longer = ban("a"), ban("a", NOW + 5, times=2), ban("a", NOW + 5, 900, 2)
+
+    found = []
+    for row in (old, new, old, longer, new):
+        store.save([row])
+        found.append(kept(store)["a"])
+
+    assert found == [old, new, new, longer, longer]
+
+
+def test_a_ban_takes_the_failures_that_brought_it(store: BanStore) -> None:
+    store.count({"a": 9, "b": 9}, NOW)
+
+    store.save([ban("a")])
+
+    assert store.count({"a": 1, "b": 1}, NOW) == {"a": 1, "b": 10}
+
+
+def test_a_lifted_ban_is_gone_with_its_failures(store: BanStore) -> None:
+    store.save([ban("a"), ban("b")])
+    store.count({"a": 9}, NOW)
+
+    store.lift(["a", "never there"])
+
+    assert list(kept(store)) == ["b"]
+    assert store.count({"a": 1}, NOW) == {"a": 1}
+
+
+def test_nothing_to_save_or_lift_is_no_error(store: BanStore) -> None:
+    store.save([])
+    store.lift([])
+
+    assert kept(store) == {}
+
+
+def test_a_book_is_read_again_only_when_it_has_changed(store: BanStore) -> None:
+    first = store.read("")
+
+    same = store.read(first.mark)
+    store.save([ban("a")])
+    saved = store.read(first.mark)
+    store.lift(["a"])
+    lifted = store.read(saved.mark)
+
+    assert (first.bans, same.bans, saved.bans, lifted.bans) == ([], None, [ban("a")], [])
+    assert {first.book, same.book, saved.book, lifted.book} == {first.book}
+    assert len({first.mark, saved.mark, lifted.mark}) == 3
+
+
+def test_an_ended_ban_is_remembered_for_a_day(store: BanStore) -> None:
+    ended, forgotten = ban("a", NOW - DAY, 60), ban("b", NOW - 2 * DAY, 60)
+
+    store.save([ended, forgotten, ban("c")])
+
+    assert "c" in kept(store)
+    assert "b" not in kept(store)
+    store.save([ban("d", NOW - DAY + 60, 300)])
+    assert "d" in kept(store)
+
+
+def test_too_many_bans_lose_those_that_end_first(store: BanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bans, "MOST_BANS", 3)
+
+    store.save([ban(str(number), seconds=300 + number) for number in (4, 1, 5, 2, 3)])
+
+    assert set(kept(store)) == {"3", "4", "5"}
+
+
+def test_another_secret_lifts_all_bans_once(store: BanStore) -> None:
+    store.save([ban("a")])
+
+    found = []
+    for fingerprint in (ONE, ONE, OTHER, OTHER):
+        found.append((store.agree(fingerprint), list(kept(store))))
+
+    assert found == [(False, ["a"]), (False, ["a"]), (True, []), (False, [])]
+
+
+def test_a_change_of_the_secret_is_a_change_of_the_book(store: BanStore) -> None:
+    store.agree(ONE)
+    store.save([ban("a")])
+    known = store.read("").mark
+
+    store.agree(OTHER)
+
+    assert store.read(known).bans == []
+
+
+def test_what_one_process_bans_another_reads(make: Callable[[], Tier]) -> None:
+    writer, reader = make(), make()
+
+    writer.bans.save([ban("a")])
+    writer.bans.count({"b": 3}, NOW)
+
+    assert kept(reader.bans) == {"a": ban("a")}
+    assert reader.bans.count({"b": 1}, NOW) == {"b": 4}
+    assert reader.bans.read("").book == writer.bans.read("").book
+    writer.close()
+    reader.close()
+
+
+def test_failures_counted_at_once_are_all_counted(make: Callable[[], Tier]) -> None:
+    make().ping()
+    start = threading.Barrier(4)
+    found: list[int] = []
+
+    def fail(worker: int) -> None:
+        tier = make()
+        start.wait()
+        for _ in range(10):
+            addresses = ["a", "b", "c"] if worker % 2 else ["c", "b", "a"]
+            found.append(tier.bans.count(dict.fromkeys(addresses, 1), NOW)["a"])
+        tier.close()
+
+    with ThreadPoolExecutor(4) as executor:
+        for done in [executor.submit(fail, worker) for worker in range(4)]:
+            done.result()
+
+    assert max(found) == 40
