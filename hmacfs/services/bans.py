@@ -110,7 +110,7 @@ class BanList:
             self._thread.start()
 
     def stop(self) -> None:
-        """What was not sent by now counts in no other process."""
+        """Send what is left, for a second at most, and end."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ending.set()
@@ -129,13 +129,16 @@ class BanList:
             pass  # the state itself tells of its tiers
 
     def _run(self) -> None:
-        while True:
-            try:
-                self.refresh()
-            except Exception as error:  # noqa: BLE001 - a fault of ours: it must not end the thread
-                self._observer.bans_failed(error)
-            if self._ending.wait(REFRESH_SECONDS):
-                return
+        self._refresh_safely()
+        while not self._ending.wait(REFRESH_SECONDS):
+            self._refresh_safely()
+        self._refresh_safely()  # the last bans are known after a restart
+
+    def _refresh_safely(self) -> None:
+        try:
+            self.refresh()
+        except Exception as error:  # noqa: BLE001 - a fault of ours: it must not end the thread
+            self._observer.bans_failed(error)
 
     def _is_spared(self, client: str) -> bool:
         return not client or self._spares(client)

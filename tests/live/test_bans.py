@@ -15,7 +15,7 @@ import pytest
 
 from hmacfs.state.redis import PREFIX
 from tests.cli.running import hmacfs
-from tests.support.http import Answer, Connection, Headers, Site, head_of, put, url_of
+from tests.support.http import MIB, Answer, Connection, Headers, Site, head_of, put, url_of
 from tests.support.nginx import Nginx
 from tests.support.polling import until
 from tests.support.redis import PASSWORD, RedisServer
@@ -83,6 +83,14 @@ def upload(site: Site, source: str, headers: Headers = ()) -> tuple[int, str | N
     return face(ask(site, source, Slot(site, next(_names), 0).put_head(0, headers)))
 
 
+def refused_with_body(site: Site, source: str) -> tuple[int, str | None]:
+    """What a client reads that sends a whole file in spite of a refusal."""
+    body = bytes(4 * MIB)
+    with Connection(site.address, source=source) as connection:
+        connection.send_all_or_until_refused(Slot(site, next(_names), len(body)).put_head(len(body)), body)
+        return face(connection.read_answer())
+
+
 def guess(site: Site, source: str, headers: Headers = (), query: str | None = None) -> tuple[int, str | None]:
     """The same with a wrong MAC, or another query."""
     slot = Slot(site, next(_names), 0).unsigned
@@ -130,6 +138,7 @@ def test_a_ban_leaves_the_neighbour_behind_the_same_proxy_alone(proxy: Nginx, cl
     ban(proxy, client)
 
     assert [upload(proxy, neighbour)[0] for _ in range(6)] == [201] * 6
+    assert refused_with_body(proxy, client) == BANNED, "no 502 of nginx in the middle of a body"
     assert is_banned(proxy, client)
 
 

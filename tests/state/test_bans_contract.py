@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import func, select
 
 from hmacfs.core import bans
 from hmacfs.core.bans import DAY, FOREVER, Ban
+from hmacfs.state import schema
 from hmacfs.state.base import BanStore, Tier
+from hmacfs.state.sql import SqlTier
+from hmacfs.state.sqlbans import SqlBans
 from tests.state.tiers import NAMES, tier_maker
 
 NOW = int(time.time())
@@ -194,3 +198,20 @@ def test_failures_counted_at_once_are_all_counted(make: Callable[[], Tier]) -> N
             done.result()
 
     assert max(found) == 40
+
+
+@pytest.mark.parametrize("name", ["embedded", "postgres", "mysql"])
+def test_failures_that_count_no_more_are_removed(name: str, request: pytest.FixtureRequest) -> None:
+    moment = [float(NOW)]
+    tier = tier_maker(name, request)()
+    assert isinstance(tier, SqlTier)
+    store = SqlBans(tier.run, lambda: moment[0])
+
+    for _ in range(100):
+        store.count({"a": 1}, moment[0])
+        moment[0] += 10
+
+    left = tier.run(lambda connection: connection.execute(select(func.count()).select_from(schema.fails)).scalar())
+    assert left is not None
+    assert left <= 65
+    tier.close()

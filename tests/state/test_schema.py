@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from hmacfs.core.bans import Ban
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import schema
 from hmacfs.state.sql import SqlTier
@@ -220,3 +221,24 @@ def test_sessions_that_were_made_anew_are_not_made_anew_again(tier: SqlTier, mak
 
     assert other.find_session(session_key(1), NOW) == session_row(1)
     other.close()
+
+
+def test_tables_of_version_2_keep_their_rows_and_get_bans(make: Make) -> None:
+    old = make()
+    old.record_files([file_row("a")])
+    old.save_sessions([session_row(1)])
+    for table in (schema.bans, schema.fails, schema.marks):
+        old.run(lambda connection, table=table: connection.execute(text(f"DROP TABLE {table.name}")))
+    old.run(lambda connection: connection.execute(update(schema.schema).values(version=2)))
+    old.close()
+
+    tier = make()
+    for _ in range(2):
+        tier.ping()
+        tier.bans.save([Ban("192.0.2.1", NOW, NOW + 300, 1)])
+
+    assert tier.find_file("a") == file_row("a")
+    assert tier.find_session(session_key(1), NOW) == session_row(1)
+    assert tier.bans.read("").bans == [Ban("192.0.2.1", NOW, NOW + 300, 1)]
+    assert tier.run(lambda connection: connection.execute(select(schema.schema.c.version)).scalar()) == schema.VERSION
+    tier.close()

@@ -1,5 +1,6 @@
 """Numbers shared by real processes: every worker adds to its own slot, and a killed one leaves nothing behind."""
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -262,3 +263,72 @@ def test_more_clients_than_places_are_counted_and_leave_nothing() -> None:
     board.bind(board.claim())
     assert slot == 0
     assert {board.enter_client(client) for client in clients[:100]} == {1}
+
+
+# --- what is known of a secret ---
+
+SECRET, OTHER_SECRET = 7, 2**59 + 1
+
+
+def fail_for(board: Scoreboard, *clients: str, secret: int = SECRET) -> None:
+    for client in clients:
+        board.note_failure(secret, client)
+
+
+def test_failing_clients_of_all_workers_are_told_apart_up_to_three_in_each() -> None:
+    board = Scoreboard(2)
+    one = worker(board, 0, lambda: fail_for(board, "a", "b", "a"))
+    two = worker(board, 1, lambda: fail_for(board, "b", "c", "d", "e"))
+    with one, two:
+        assert board.failing(SECRET) == 4
+        assert board.failing(OTHER_SECRET) == 0
+
+
+def test_another_secret_begins_with_nothing() -> None:
+    board = Scoreboard(1)
+    fail_for(board, "a", "b", "c")
+    board.note_success(SECRET)
+
+    fail_for(board, "a", secret=OTHER_SECRET)
+
+    assert (board.failing(SECRET), board.failing(OTHER_SECRET)) == (0, 1)
+    assert (board.has_succeeded(SECRET), board.has_succeeded(OTHER_SECRET)) == (True, False)
+
+
+def test_a_success_is_known_to_all_and_outlives_its_worker() -> None:
+    board = Scoreboard(2)
+    with worker(board, 1, lambda: board.note_success(SECRET)):
+        pass
+    board.release(1)
+
+    assert board.has_succeeded(SECRET)
+
+
+def test_of_several_that_want_to_tell_at_once_one_does() -> None:
+    boards = [copy.copy(Scoreboard(3))]
+    boards += [copy.copy(boards[0]) for _ in range(2)]
+    for slot, board in enumerate(boards):
+        board.bind(slot)
+
+    asked = [board.may_tell(SECRET) for board in boards]
+    told = [board.may_tell(SECRET) for board in (*reversed(boards), *boards)]
+
+    assert asked == [False] * 3
+    assert told.count(True) == 1
+    assert [board.may_tell(OTHER_SECRET) for board in boards] == [False] * 3
+
+
+def test_two_that_claimed_at_the_same_moment_tell_once() -> None:
+    board = Scoreboard(2)
+    one, two = copy.copy(board), copy.copy(board)
+    one.bind(0)
+    two.bind(1)
+    for each in (one, two):  # as if neither had seen the other's claim
+        each._words[each._base + scoreboard._TOLD] = SECRET
+
+    assert [two.may_tell(SECRET), one.may_tell(SECRET), two.may_tell(SECRET), one.may_tell(SECRET)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
