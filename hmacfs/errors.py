@@ -20,6 +20,8 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         |   +-- UploadComplete   400  upload-complete (403 for tus)
         +-- BadSignature         403  bad-signature
         +-- WrongSlot            403  wrong-slot
+        +-- ExtensionRefused     403  extension-refused
+        +-- TypeRefused          403  type-refused
         +-- NotFound             404  not-found
         |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
@@ -48,6 +50,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- Draining             503  draining
         +-- StateUnavailable     503  state-unavailable
         +-- StorageFull          507  storage-full
+        +-- QuotaExceeded        507  quota-exceeded
 """
 
 from collections.abc import Sequence
@@ -172,6 +175,20 @@ class BadSignature(RequestError):
 class WrongSlot(RequestError):
     code, status = "wrong-slot", 403
     sentence = "This session token belongs to another slot."
+
+
+class ExtensionRefused(RequestError):
+    """AllowedExtensions, BlockedExtensions."""
+
+    code, status = "extension-refused", 403
+    sentence = "Files with this extension are not accepted here."
+
+
+class TypeRefused(RequestError):
+    """BlockedTypes; by what the request declares, or by what the content is."""
+
+    code, status = "type-refused", 403
+    sentence = "Files of this type are not accepted here."
 
 
 class NotFound(RequestError):
@@ -343,3 +360,8 @@ class StateUnavailable(RequestError):
 class StorageFull(RequestError):
     code, status = "storage-full", 507
     sentence = "There is not enough space for this file."
+
+
+class QuotaExceeded(RequestError):
+    code, status = "quota-exceeded", 507
+    sentence = "You have as many bytes here as you may have; delete files, or wait until old ones expire."
