@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hmacfs.core import contenttype, signature
 from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.signature import Claim
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
@@ -23,6 +24,7 @@ class UploadRequest:
         awaits_continue: the client sends its body only after 100 Continue, so every refusal should come before it.
         token: X-Session-Token, empty without one. Never in a repr.
         wanted: checksums that the request carries.
+        uploader: who sends it, as far as the signature tells; empty otherwise.
     """
 
     path: SlotPath
@@ -35,6 +37,7 @@ class UploadRequest:
     awaits_continue: bool = False
     token: str = ""
     wanted: Wanted = NOTHING
+    uploader: str = ""
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"
@@ -47,15 +50,23 @@ class Authority:
         max_size: bytes, 0 for no limit (UploadMaxSize).
         type_from_extension: ContentTypeFromExtension.
         prefix: the URL prefix, for hints.
+        policy: which files are not wanted.
     """
 
     def __init__(
-        self, keyring: Keyring, *, max_size: int = 0, type_from_extension: bool = False, prefix: str = ""
+        self,
+        keyring: Keyring,
+        *,
+        max_size: int = 0,
+        type_from_extension: bool = False,
+        prefix: str = "",
+        policy: Policy = ANYTHING,
     ) -> None:
         self._keyring = keyring
         self.max_size = max_size
         self._type_from_extension = type_from_extension
         self._prefix = prefix
+        self.policy = policy
 
     def content_type(self, request: UploadRequest) -> str:
         """The content type that the signature proves.
@@ -63,6 +74,7 @@ class Authority:
         Raises:
             BadSignature: with hints for the operator.
             TooLarge: the total is over the limit, which is told to the signed only.
+            ExtensionRefused, TypeRefused: the policy, of the type that the signature proves.
         """
         path, keys = request.path, self._keyring.keys
         types = [request.content_type]
@@ -73,6 +85,8 @@ class Authority:
             raise self._refusal(request, verdict.reason)
         if self.max_size and request.total > self.max_size:
             raise TooLarge
+        if self.policy is not ANYTHING:
+            self.policy.check(path.name, verdict.content_type)
         return verdict.content_type
 
     def _refusal(self, request: UploadRequest, reason: str) -> BadSignature:

@@ -6,13 +6,15 @@ of any server on the same store can take the next one.
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hmacfs.core import checksum, signature, upload
 from hmacfs.core.checksum import Expected, Hasher, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.policy import FirstBlock
+from hmacfs.core.sniffing import FIRST_BLOCK
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
     BadUploadLength,
@@ -22,6 +24,7 @@ from hmacfs.errors import (
     PreconditionFailed,
     TakenOver,
     TooManyGaps,
+    TypeRefused,
     UnknownUpload,
     UploadBusy,
     UploadComplete,
@@ -32,7 +35,7 @@ from hmacfs.errors import (
 )
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
-from hmacfs.services.intake import Body, Clocks, Intake, drop
+from hmacfs.services.intake import Body, Clocks, Intake, both, drop
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
@@ -204,6 +207,8 @@ class Resumable:
         ):
             try:
                 self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
+            except TypeRefused:
+                raise  # nothing of it is kept
             except BaseException:
                 self._keep_longer(partial)
                 raise
@@ -441,16 +446,29 @@ class Resumable:
         total = partial.header.total
         end = total if piece.end is None else piece.end
         claim = self._patiently(lambda: partial.claim(piece.first, end))
-        writing = _Writing(claim, piece.first, wanted, wrote)
+        judge = self._authority.policy.first_block(total) if piece.first == 0 else None
+        writing = _Writing(claim, piece.first, wanted, wrote, judge)
+        with self._without_refused(partial):
+            try:
+                if piece.end is None:
+                    self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
+                else:
+                    self._intake.collect(body, end - piece.first, writing.write, writing.tick)
+                writing.finish()
+            finally:
+                claim.release()
+                self._tell(partial, partial.look())
+
+    @contextmanager
+    def _without_refused(self, partial: PartialUpload) -> Iterator[None]:
+        """A ``with`` block after which nothing is left of an upload whose content is refused: it could never be
+        published."""
         try:
-            if piece.end is None:
-                self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
-            else:
-                self._intake.collect(body, end - piece.first, writing.write, writing.tick)
-            writing.finish()
-        finally:
-            claim.release()
-            self._tell(partial, partial.look())
+            yield
+        except TypeRefused:
+            partial.remove()
+            self._recorder.session_ended(partial.header.key)
+            raise
 
     def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
@@ -485,6 +503,7 @@ class Resumable:
     def _finish(self, partial: PartialUpload, wanted: Wanted) -> Progress:
         header = partial.header
         self._hold_alone(partial)
+        self._judge(partial)
         digest = self._verified(partial, wanted)
         token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest)
@@ -493,6 +512,18 @@ class Resumable:
         self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
+
+    def _judge(self, partial: PartialUpload) -> None:
+        """The content, as it lies on the disk: its first bytes may have come last, or in pieces too short to tell.
+
+        Raises:
+            TypeRefused: the upload is removed.
+        """
+        judge = self._authority.policy.first_block(partial.header.total)
+        if judge is not None:
+            # UploadGone: another request was faster, and publishing says what became of it.
+            with suppress(UploadGone), self._without_refused(partial):
+                partial.read(0, FIRST_BLOCK, judge.update)
 
     def _verified(self, partial: PartialUpload, wanted: Wanted) -> str:
         """The SHA-256 of the whole file; empty where nobody asked for a checksum of it.
@@ -555,20 +586,28 @@ class _Writing:
     Args:
         at: where the body begins in the file.
         wrote: told how many bytes of the body have been dealt with.
+        judge: of the content, where the body begins with its first byte.
     """
 
-    def __init__(self, claim: UploadClaim, at: int, wanted: Wanted, wrote: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        claim: UploadClaim,
+        at: int,
+        wanted: Wanted,
+        wrote: Callable[[int], None],
+        judge: FirstBlock | None,
+    ) -> None:
         self._claim = claim
         self._at = at
         self._expected = wanted.piece
         self._hasher = Hasher(checksum.algorithms(wanted.piece)) if wanted.piece else None
         self._wrote = wrote
+        self._judge = judge
+        hash_it = None if self._hasher is None else self._hasher.update
+        self._watch = both(hash_it, None if judge is None else judge.update)
 
     def write(self, block: memoryview) -> None:
-        hasher = self._hasher
-        is_wanted = self._claim.write(
-            block, self._at, record=hasher is None, watch=None if hasher is None else hasher.update
-        )
+        is_wanted = self._claim.write(block, self._at, record=self._hasher is None, watch=self._watch)
         self._at += len(block)
         self._wrote(len(block))
         if is_wanted:
@@ -580,6 +619,8 @@ class _Writing:
 
     def finish(self) -> None:
         """The body is whole. A piece with a checksum counts only now, and only if it has it."""
+        if self._judge is not None:
+            self._judge.finish()
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)

@@ -12,7 +12,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import PreconditionFailed, RequestError, TooManySessions
 from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import Authority, UploadRequest
-from hmacfs.services.intake import Body, Clocks, Intake
+from hmacfs.services.intake import Body, Clocks, Intake, Write, both
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
@@ -73,7 +73,7 @@ class Uploads:
                 receive = self._receive_small if is_small else self._receive_large
                 entity, metadata = receive(request, body, content_type, hasher, progress)
         except RequestError as error:
-            if is_small and error.status in (400, 408, 429, 503, 507):
+            if is_small and error.status in (400, 403, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
             raise
         self.tell(request.path, request.total, metadata, self._clocks.now() - started)
@@ -118,14 +118,14 @@ class Uploads:
         if hasher is not None:
             hasher.update(content)
         metadata = Metadata(content_type, verified(hasher, request))
-        entity = self._storage.store(request.path, content, metadata)
+        entity = self._storage.store(request.path, content, metadata, watch=self._first_block(request))
         progress.wrote(request.total)
         return entity, metadata
 
     def _receive_large(
         self, request: UploadRequest, body: Body, content_type: str, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:
-        watch = hasher.update if hasher is not None else None
+        watch = both(hasher.update if hasher is not None else None, self._first_block(request))
         with self.counted(request.path):
             staged = self._retries.run(self._storage.stage, request.path)
 
@@ -139,6 +139,11 @@ class Uploads:
                 return staged.publish(metadata), metadata
             finally:
                 staged.discard()
+
+    def _first_block(self, request: UploadRequest) -> Write | None:
+        """What judges the content, in the job that writes it."""
+        judge = self._authority.policy.first_block(request.total)
+        return None if judge is None else judge.update
 
 
 def hasher_for(request: UploadRequest) -> Hasher | None:

@@ -97,8 +97,19 @@ class Storage(Protocol):
 
     def stage(self, path: SlotPath) -> Staged: ...
 
-    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
-        """Stage, write and publish a small file in one job. Raises what these raise."""
+    def store(
+        self,
+        path: SlotPath,
+        content: bytearray,
+        metadata: Metadata,
+        *,
+        watch: Callable[[memoryview], None] | None = None,
+    ) -> Entity:
+        """Stage, write and publish a small file in one job. Raises what these raise.
+
+        Args:
+            watch: gets the content first, in the same job; what it raises ends the job.
+        """
 
     def free_bytes(self) -> int:
         """Free space for us on the store's filesystem."""

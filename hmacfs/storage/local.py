@@ -139,9 +139,16 @@ class LocalStorage:
             fd, name = self._short.run(self.staging.create)
         return LocalStaged(self, path, fd, name)
 
-    def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+    def store(
+        self,
+        path: SlotPath,
+        content: bytearray,
+        metadata: Metadata,
+        *,
+        watch: Callable[[memoryview], None] | None = None,
+    ) -> Entity:
         with os_errors_translated():
-            return self._short.run(self._store, path, content, metadata)
+            return self._short.run(self._store, path, content, metadata, watch)
 
     def free_bytes(self) -> int:
         with os_errors_translated():
@@ -219,7 +226,11 @@ class LocalStorage:
                 raise NotFound from error
             raise translated(error) from error
 
-    def _store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
+    def _store(
+        self, path: SlotPath, content: bytearray, metadata: Metadata, watch: Callable[[memoryview], None] | None
+    ) -> Entity:
+        if watch is not None:
+            watch(memoryview(content))
         fd, name = self.staging.create()
         try:
             fsutil.write_all(fd, memoryview(content), 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmacfs.core.checksum import NOTHING, Expected, Wanted
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.core.upload import Piece
@@ -123,6 +124,7 @@ class House:
         in_any_order: bool = True,
         limits: dict[str, int] | None = None,
         pace: dict[str, float] | None = None,
+        policy: Policy = ANYTHING,
         **shelf: Any,
     ) -> None:
         self.store = store
@@ -138,7 +140,7 @@ class House:
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
-        authority = Authority(Keyring(SECRET))
+        authority = Authority(Keyring(SECRET), policy=policy)
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials

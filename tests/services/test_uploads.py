@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hmacfs.core import paths
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import (
@@ -199,10 +200,16 @@ class House:
         self.admission = Admission(Limits(**limits), self.board, self.storage.free_bytes, self.clock.now)
         return self.admission
 
-    def uploads(self, max_size: int = MAX, type_from_extension: bool = False, **rules: float) -> Uploads:
+    def uploads(
+        self, max_size: int = MAX, type_from_extension: bool = False, policy: Policy = ANYTHING, **rules: float
+    ) -> Uploads:
         clocks = Clocks(self.clock.now, self.clock.sleep, lambda: WALL)
         authority = Authority(
-            Keyring(SECRET), max_size=max_size, type_from_extension=type_from_extension, prefix="upload"
+            Keyring(SECRET),
+            max_size=max_size,
+            type_from_extension=type_from_extension,
+            prefix="upload",
+            policy=policy,
         )
         return Uploads(
             self.storage,
