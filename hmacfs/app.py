@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from hmacfs import boot, configfile, tiers
+from hmacfs.core import policy
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
 from hmacfs.offload import make_pool
@@ -172,6 +173,7 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard) -> _Wor
         max_size=settings.upload_max_size,
         type_from_extension=settings.content_type_from_extension,
         prefix=settings.upload_sub_dir,
+        policy=policy.make(settings.allowed_extensions, settings.blocked_extensions, settings.blocked_types),
     )
     admission = Admission(_limits(settings), board, storage.free_bytes, time.monotonic)
     clocks = Clocks(time.monotonic, time.sleep, time.time)
