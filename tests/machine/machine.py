@@ -1,45 +1,32 @@
-"""The state machine: any request in any order, a model beside the server, and what must hold after every step.
-
-What a rule draws is small and means something: a place relative to where the upload stands, a share of the body, one of
-the tokens that there are. So a failing example shrinks to a few requests that a person can read.
-"""
+"""The state machine: any request in any order, a model beside the server, and what must hold after every step."""
 
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.machine.model import MOST_SESSIONS, TTL, Expected, Is, May, Model, Upload
+from tests.machine import choices
+from tests.machine.answers import Expected, May
+from tests.machine.checksums import Checksums
+from tests.machine.choices import Which
+from tests.machine.creation import Creation
+from tests.machine.model import MOST_SESSIONS, Model
 from tests.machine.resources import Resources
-from tests.machine.sessions import SPELLINGS, Checksums, Sessions
+from tests.machine.sessions import Sessions
+from tests.machine.uploads import Is, Upload
 from tests.machine.wire import NOTHING, Body, Driver, Request, Slot, body, slot_url
 
-TOTALS = (0, 1, 7, 4096 + 1, 70_000)
-TYPES = ("application/x-first", "image/png")
 MOST_GAPS = 3
 """The bound on gaps, lowered from 1,024 so that a few pieces reach it."""
 
-slots = st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from((0, 0, 0, 1)))
-picks = st.integers(0, 9)
-kills = st.integers(0, 9).flatmap(lambda luck: st.integers(0, 60) if luck > 7 else st.none())
-flags = st.booleans()
-shares = st.sampled_from((1, 0, 1 / 3, 1 / 2, 2, 3))
-"""How much of what is missing a body brings; 2 and 3: so many bytes."""
-cuts = st.sampled_from((None, None, None, 0, 1, 2, 0.5, 0.99))
-"""Where a body breaks off: not at all, after so many bytes, after such a share."""
-checksums = st.builds(
-    Checksums,
-    piece=st.sampled_from((None, None, None, True, False)),
-    whole=st.sampled_from((None, None, None, True, False)),
-    spelling=st.sampled_from(SPELLINGS),
-)
-whole_checksums = st.builds(
-    Checksums, whole=st.sampled_from((None, None, True, False)), spelling=st.sampled_from(SPELLINGS)
-)
+_PLAIN = Checksums()
 
 
 class SlotMachine(RuleBasedStateMachine):
     """One server and its model; a subclass gives the server.
+
+    No rule has a precondition: what a server that dies knows is not the same when an example is tried again, but what
+    is drawn has to be.
 
     Attributes:
         orders: values of ChunkingEnabled that it serves with.
@@ -58,139 +45,173 @@ class SlotMachine(RuleBasedStateMachine):
     def driver_for(self, *, in_any_order: bool) -> Driver:
         raise NotImplementedError
 
-    @initialize(totals=st.permutations(TOTALS), order=st.integers(0, 3))
+    @initialize(totals=st.permutations(choices.TOTALS), order=st.integers(0, 3))
     def begin(self, totals: list[int], order: int) -> None:
-        self.totals = totals[:2]
         in_any_order = self.orders[order % len(self.orders)]
+        self.totals = totals[:2]
         self.driver = self.driver_for(in_any_order=in_any_order)
         self.model = Model(in_any_order=in_any_order, most_gaps=MOST_GAPS)
         self.sessions = Sessions(self.model)
-        self.resources = Resources(self.model, self.sessions)
+        self.creation = Creation(self.model, self.sessions)
+        self.resources = Resources(self.model)
 
     # The session face, and plain PUTs
 
-    @rule(which=slots, pick=picks, kill=kills)
-    def ask(self, which: tuple[int, int, int], pick: int, kill: int | None) -> None:
+    @rule(which=choices.slots, pick=choices.picks, kill=choices.kills)
+    def ask(self, which: Which, pick: int, kill: int | None) -> None:
         slot = self.slot(which)
         self.run(*self.sessions.ask(slot, self.token(pick)), kill, slot.path)
 
-    @rule(which=slots, pick=picks, place=st.integers(0, 12), share=shares, cut=cuts, checks=checksums, kill=kills)
+    @rule(
+        which=choices.slots,
+        pick=choices.picks,
+        place=choices.places,
+        share=choices.shares,
+        cut=choices.cuts,
+        checks=choices.checksums,
+        kill=choices.kills,
+    )
     def piece(
-        self, which: Any, pick: int, place: int, share: float, cut: float | None, checks: Checksums, kill: int | None
+        self, which: Which, pick: int, place: float, share: float, cut: Any, checks: Checksums, kill: int | None
     ) -> None:
-        slot, token = self.slot(which), self.token(pick)
-        if not slot.total:
-            return
-        offset = self.model.session(slot, token).content.least if token else 0
-        places = (offset, 0, offset + 1, offset - 1, slot.total - 1, slot.total // 2, slot.total // 3, 4, 2, 4096)
-        first = (places[place] if place < len(places) else slot.total * (place - 6) // 7) % slot.total
-        length = max(1, self.length(share, slot.total - first))
-        sent = self.body(length, cut, kill)
-        self.run(*self.sessions.piece(slot, token, first, sent, checks), kill, slot.path)
+        """With any token, also one of another slot."""
+        self.send_piece(self.slot(which), self.token(pick), place, share, cut, checks, kill)
 
-    @rule(which=slots, pick=picks, cut=cuts, checks=checksums, kill=kills)
-    def whole(self, which: Any, pick: int, cut: float | None, checks: Checksums, kill: int | None) -> None:
+    @rule(
+        pick=choices.picks,
+        place=choices.places,
+        share=choices.shares,
+        cut=choices.cuts,
+        checks=choices.checksums,
+        kill=choices.kills,
+    )
+    def next_piece(self, pick: int, place: float, share: float, cut: Any, checks: Checksums, kill: int | None) -> None:
+        """Of an upload that there is; else the first of one."""
+        known = [each for each in self.model.uploads if each.face == "session" and not each.has_ended]
+        slot = known[-1 - pick % len(known)].slot if known else self.slot((0, 0, 0))
+        token = known[-1 - pick % len(known)].secret if known else self.own_tokens[0]
+        self.send_piece(slot, token, place, share, cut, checks, kill)
+
+    @rule(
+        which=choices.slots,
+        pick=choices.picks,
+        cut=choices.cuts,
+        checks=choices.checksums,
+        kill=choices.kills,
+    )
+    def whole(self, which: Which, pick: int, cut: Any, checks: Checksums, kill: int | None) -> None:
         slot = self.slot(which)
         sent = self.body(slot.total, cut, kill)
         self.run(*self.sessions.whole(slot, self.token(pick), sent, checks), kill, slot.path)
 
-    @rule(which=slots)
-    def get(self, which: Any) -> None:
+    @rule(which=choices.slots)
+    def get(self, which: Which) -> None:
         self.look(self.slot(which).path)
 
-    @rule(which=slots, face=st.integers(0, 3))
-    def unsigned(self, which: Any, face: int) -> None:
+    @rule(which=choices.slots, face=st.integers(0, 3))
+    def unsigned(self, which: Which, face: int) -> None:
         """Whatever it is, it learns nothing and changes nothing."""
-        slot, sent = self.slot(which), self.body(self.slot(which).total, None, None)
+        slot = self.slot(which)
+        sent = self.body(slot.total, None, None)
         request, _ = (
             self.sessions.ask(slot, self.own_tokens[0]),
-            self.sessions.whole(slot, "", sent, Checksums()),
-            self.resources.tus_create(slot, sent, Checksums()),
-            self.resources.draft_put(slot, sent, Checksums(), is_last=False),
+            self.sessions.whole(slot, "", sent, _PLAIN),
+            self.creation.tus(slot, sent, _PLAIN),
+            self.creation.draft(slot, sent, _PLAIN, is_last=False),
         )[face]
         bare = Request(request.method, slot_url(slot.path), request.headers, request.body)
         self.run(bare, Expected([May(403)]), None, slot.path)
 
     # tus and the draft
 
-    @rule(which=slots, share=shares, cut=cuts, has_length=flags, checks=checksums, kill=kills)
+    @rule(
+        which=choices.slots,
+        share=choices.longer_shares,
+        cut=choices.cuts,
+        has_length=choices.flags,
+        checks=choices.checksums,
+        kill=choices.kills,
+    )
     def tus_create(
-        self, which: Any, share: float, cut: float | None, has_length: bool, checks: Checksums, kill: int | None
+        self, which: Which, share: float, cut: Any, has_length: bool, checks: Checksums, kill: int | None
     ) -> None:
         slot = self.slot(which)
-        sent = self.body(self.length(share, slot.total), cut, kill, has_length=has_length)
-        self.run(*self.resources.tus_create(slot, sent, checks), kill, slot.path)
+        sent = self.body(choices.length(share, slot.total), cut, kill, has_length=has_length)
+        self.run(*self.creation.tus(slot, sent, checks), kill, slot.path)
 
-    @rule(which=slots, checks=whole_checksums)
-    def tus_begin(self, which: Any, checks: Checksums) -> None:
-        slot = self.slot(which)
-        self.run(*self.resources.tus_create(slot, NOTHING, checks), None, slot.path)
-
-    @rule(which=slots, share=shares, cut=cuts, has_length=flags, checks=checksums, last=flags, tells=flags, kill=kills)
-    def draft_put(
+    @rule(
+        which=choices.slots,
+        share=choices.longer_shares,
+        cut=choices.cuts,
+        has_length=choices.flags,
+        checks=choices.checksums,
+        ways=st.sampled_from(((False, True), (True, True), (True, False), (False, False))),
+        kill=choices.kills,
+    )
+    def draft_create(
         self,
-        which: Any,
+        which: Which,
         share: float,
-        cut: float | None,
+        cut: Any,
         has_length: bool,
         checks: Checksums,
-        last: bool,
-        tells: bool,
+        ways: tuple[bool, bool],
         kill: int | None,
     ) -> None:
-        slot = self.slot(which)
-        sent = self.body(self.length(share, slot.total), cut, kill, has_length=has_length)
-        expected = self.resources.draft_put(slot, sent, checks, is_last=last, declares=tells or not last)
-        self.run(*expected, kill, slot.path)
+        """Args: ways: whether the body is the last, and whether the total is declared."""
+        slot, (is_last, declares) = self.slot(which), ways
+        sent = self.body(choices.length(share, slot.total), cut, kill, has_length=has_length)
+        self.run(*self.creation.draft(slot, sent, checks, is_last=is_last, declares=declares), kill, slot.path)
 
-    @rule(which=slots)
-    def draft_begin(self, which: Any) -> None:
+    @rule(which=choices.slots, is_tus=choices.flags, checks=choices.checksums)
+    def create_empty(self, which: Which, is_tus: bool, checks: Checksums) -> None:
         slot = self.slot(which)
-        self.run(*self.resources.draft_put(slot, NOTHING, Checksums(), is_last=False), None, slot.path)
+        whole = Checksums(whole=checks.whole, spelling=checks.spelling)
+        tus, draft = self.creation.tus(slot, NOTHING, whole), self.creation.draft(slot, NOTHING, whole, is_last=False)
+        self.run(*(tus if is_tus else draft), None, slot.path)
 
-    @precondition(lambda self: self.known())
     @rule(
-        pick=picks,
-        shift=st.sampled_from((0, 0, 0, 1, -1, 7)),
-        share=st.one_of(shares, st.just(4.5)),
-        cut=cuts,
-        has_length=flags,
-        checks=checksums,
-        last=flags,
-        kill=kills,
+        pick=choices.picks,
+        shift=choices.shifts,
+        share=choices.longer_shares,
+        cut=choices.cuts,
+        has_length=choices.flags,
+        checks=choices.checksums,
+        last=choices.flags,
+        kill=choices.kills,
     )
     def patch(
         self,
         pick: int,
         shift: int,
         share: float,
-        cut: float | None,
+        cut: Any,
         has_length: bool,
         checks: Checksums,
         last: bool,
         kill: int | None,
     ) -> None:
         upload = self.resource(pick)
+        if upload is None:
+            return
         total = upload.slot.total
         offset = min(max(0, upload.content.least + shift), total)
-        sent = self.body(self.length(share, total - offset), cut, kill, has_length=has_length)
+        sent = self.body(choices.length(share, total - offset), cut, kill, has_length=has_length)
         self.run(*self.resources.patch(upload, offset, sent, checks, is_last=last), kill, upload.slot.path)
 
-    @precondition(lambda self: self.known())
-    @rule(pick=picks)
+    @rule(pick=choices.picks)
     def head(self, pick: int) -> None:
         upload = self.resource(pick)
-        self.run(*self.resources.head(upload), None, upload.slot.path)
+        if upload is not None:
+            self.run(*self.resources.head(upload), None, upload.slot.path)
 
-    @precondition(lambda self: self.known())
-    @rule(pick=picks, kill=kills)
+    @rule(pick=choices.picks, kill=choices.kills)
     def delete(self, pick: int, kill: int | None) -> None:
         upload = self.resource(pick)
-        self.run(*self.resources.delete(upload), kill, upload.slot.path)
+        if upload is not None:
+            self.run(*self.resources.delete(upload), kill, upload.slot.path)
 
-    # Time
-
-    @rule(seconds=st.sampled_from((TTL * 2 // 5, TTL * 7 // 10, TTL * 3 // 2)))
+    @rule(seconds=choices.jumps)
     def wait(self, seconds: int) -> None:
         self.model.age(seconds)
         self.driver.age(seconds)
@@ -198,28 +219,22 @@ class SlotMachine(RuleBasedStateMachine):
     # What must always hold
 
     @invariant()
-    def nothing_but_published_files_lies_in_the_store(self) -> None:
+    def the_store_is_as_the_model_says(self) -> None:
+        """Nothing but whole files that were sent in full lies in it, and no slot has too many partials."""
         if not hasattr(self, "model"):
             return
-        stored = self.stored()
+        stored = self.driver.stored()
         assert stored.keys() == self.model.files.keys()
         for path, content in stored.items():
             assert self.model.files[path].content.allows(content), f"{path} is not what was sent"
-
-    @invariant()
-    def a_slot_has_a_bounded_number_of_partials(self) -> None:
-        if hasattr(self, "model"):
-            for path in self.paths:
-                assert self.driver.partial_files(path) <= MOST_SESSIONS
+        for path in self.paths:
+            assert self.driver.partial_files(path) <= MOST_SESSIONS
 
     # How
 
-    def stored(self) -> dict[str, bytes]:
-        return self.driver.stored()
-
     def run(self, request: Request, expected: Expected, kill: int | None, path: str) -> None:
         """One request, judged; and what is in doubt then, asked."""
-        dropped = self.model.room(path) is not Is.SURELY
+        is_full = self.model.room(path) is not Is.SURELY
         before = [each for each in self.model.open_ones(path) if self.model.certainty(each) is Is.SURELY]
         answer = self.driver.send(request, kill)
         expected.meet(answer)
@@ -228,20 +243,28 @@ class SlotMachine(RuleBasedStateMachine):
             self.model.leftovers[path] = self.model.leftovers.get(path, 0) + 1
             self.look(path)
         for upload in self.model.doubtful():
-            face = self.sessions.ask(upload.slot, upload.secret) if upload.face == "session" else None
-            question, answers = face or self.resources.head(upload)
-            answers.meet(self.driver.send(question))
-            if path in self.model.maybe_files:
-                self.look(path)
-        if dropped and path not in self.model.files and answer is not None:
+            is_session = upload.face == "session"
+            asked = self.sessions.ask(upload.slot, upload.secret) if is_session else self.resources.head(upload)
+            asked[1].meet(self.driver.send(asked[0]))
+        if is_full and path not in self.model.files and answer is not None:
             assert sum(1 for each in before if each.has_ended) <= 1, "more than one upload was dropped"
 
     def look(self, path: str) -> None:
         self.model.get(path).meet(self.driver.send(Request("GET", slot_url(path), [])))
 
-    def slot(self, which: tuple[int, int, int]) -> Slot:
+    def send_piece(
+        self, slot: Slot, token: str, place: float, share: float, cut: Any, checks: Checksums, kill: int | None
+    ) -> None:
+        if not slot.total:
+            return
+        offset = self.model.session(slot, token).content.least if token else 0
+        first = choices.first_byte(place, offset, slot.total)
+        sent = self.body(max(1, choices.length(share, slot.total - first)), cut, kill)
+        self.run(*self.sessions.piece(slot, token, first, sent, checks), kill, slot.path)
+
+    def slot(self, which: Which) -> Slot:
         path, total, kind = which
-        return Slot(self.paths[path], self.totals[total], TYPES[kind])
+        return Slot(self.paths[path], self.totals[total], choices.TYPES[kind])
 
     def token(self, pick: int) -> str:
         """None, the client's own, and those that the server gave."""
@@ -249,22 +272,20 @@ class SlotMachine(RuleBasedStateMachine):
         tokens = ["", *dict.fromkeys((*self.own_tokens, *given[-4:]))]
         return tokens[pick % len(tokens)]
 
-    def known(self) -> list[Upload]:
-        """Uploads whose resource the client knows, dead ones too."""
-        return [each for each in self.model.uploads if each.face != "session" and each.secret][-5:]
+    def resource(self, pick: int) -> Upload | None:
+        """An upload whose resource the client knows, perhaps a dead one; a new one where there is none.
 
-    def resource(self, pick: int) -> Upload:
-        known = self.known()
-        return known[-1 - pick % len(known)]
+        None where none can begin, because the slot has its file.
+        """
+        for attempt in range(2):
+            known = [each for each in self.model.uploads if each.face != "session" and each.secret][-5:]
+            if known:
+                return known[-1 - pick % len(known)]
+            if not attempt:
+                self.create_empty((pick % 4 // 2, 0, 0), bool(pick % 2), _PLAIN)
+        return None
 
-    def length(self, share: float, missing: int) -> int:
-        if share == 4.5:
-            return missing + 2
-        return min(missing, int(share)) if share > 1 else int(missing * share)
-
-    def body(self, length: int, cut: float | None, kill: int | None, *, has_length: bool = True) -> Body:
+    def body(self, size: int, cut: float | None, kill: int | None, *, has_length: bool = True) -> Body:
+        """Other bytes each time; a killed worker gets all of them, as far as it comes."""
         self.count += 1
-        if cut is None or kill is not None:
-            return body(self.count, length, has_length=has_length)
-        at = int(cut) if cut >= 1 or not cut else int(length * cut)
-        return body(self.count, length, at if at < length else None, has_length=has_length)
+        return body(self.count, size, None if kill is not None else choices.cut_at(cut, size), has_length=has_length)

@@ -5,12 +5,10 @@ protocol leaves two answers open, both are listed, with the reason; where a kill
 effects keep the doubt until an answer ends it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-
+from tests.machine.answers import Expected, May
 from tests.machine.content import Content
-from tests.machine.wire import Slot, sha256
+from tests.machine.uploads import File, Is, Upload
+from tests.machine.wire import Slot
 from tests.support.http import Answer
 
 TTL = 1000
@@ -18,146 +16,6 @@ TTL = 1000
 
 MOST_SESSIONS = 4
 """MaxSessionsPerSlot, its default."""
-
-
-class Is(IntEnum):
-    """How certain something is."""
-
-    NOT = 0
-    MAYBE = 1
-    SURELY = 2
-
-
-Effect = Callable[[Answer], None]
-
-
-def nothing(_answer: Answer) -> None:
-    """The answer changes nothing."""
-
-
-@dataclass
-class May:
-    """One answer that may come.
-
-    Attributes:
-        offsets: what Upload-Offset may be; None where there need be none.
-        token: of X-Session-Token; None where it does not matter.
-        headers: others that must be there, with these values.
-    """
-
-    status: int
-    effect: Effect = nothing
-    offsets: range | None = None
-    token: Callable[[str], bool] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def fits(self, answer: Answer) -> bool:
-        return (
-            answer.status == self.status
-            and (self.offsets is None or offset_of(answer) in self.offsets)
-            and (self.token is None or self.token(answer.get("X-Session-Token") or ""))
-            and all(answer.get(name) == value for name, value in self.headers.items())
-        )
-
-    def __str__(self) -> str:
-        at = "" if self.offsets is None else f" at {self.offsets.start} to {self.offsets.stop - 1}"
-        return f"{self.status}{at}{''.join(f' {name}: {value}' for name, value in self.headers.items())}"
-
-
-def offset_of(answer: Answer) -> int:
-    text = answer.get("Upload-Offset")
-    return -1 if text is None else int(text)
-
-
-def exactly(offset: int) -> range:
-    return range(offset, offset + 1)
-
-
-@dataclass
-class Expected:
-    """Attributes:
-    answers: that may come.
-    lost: what may have happened when the worker was killed before its answer.
-    """
-
-    answers: Sequence[May]
-    lost: Callable[[], None] = lambda: None
-
-    def meet(self, answer: Answer | None) -> None:
-        """Raises AssertionError for an answer that may not come."""
-        if answer is None:
-            return self.lost()
-        fitting = next((may for may in self.answers if may.fits(answer)), None)
-        said = f"{answer.status} {answer.code} {answer.headers}"
-        assert fitting is not None, f"{said}, but the protocol says {' or '.join(map(str, self.answers))}"
-        return fitting.effect(answer)
-
-
-@dataclass(eq=False)
-class Upload:
-    """Attributes:
-    face: "session", "tus" or "draft".
-    secret: token or path of the upload resource; empty where the client never heard it.
-    is_sure: whether the server must know it. An upload of which no byte has arrived need not be known.
-    is_half_published: its worker was killed after the file got its name.
-    must, may: SHA-256 digests of the whole file that the server must, or may, verify before it publishes.
-    last_byte, last_touch: when it got a byte, and when somebody last spoke to it.
-    """
-
-    face: str
-    secret: str
-    slot: Slot
-    content: Content
-    last_byte: int
-    last_touch: int
-    is_sure: bool = False
-    is_published: bool = False
-    is_half_published: bool = False
-    has_ended: bool = False
-    must: frozenset[bytes] = frozenset()
-    may: frozenset[bytes] = frozenset()
-
-    def is_good(self, content: Content, whole: bytes | None) -> set[bool]:
-        """Whether the complete file has the digests that were declared; both where that is open.
-
-        Args:
-            whole: the digest that the completing request declares.
-        """
-        must = self.must if whole is None else self.must | {whole}
-        exact = content.exact()
-        if not must and not self.may:
-            return {True}
-        if exact is None:
-            return {True, False}
-        digest = sha256(exact)
-        if any(each != digest for each in must):
-            return {False}
-        return {True, False} if any(each != digest for each in self.may) else {True}
-
-    def declare(self, whole: bytes | None) -> None:
-        """A request that did not complete it declared a digest of the whole file.
-
-        That of the first request counts; whether that of a later one is remembered is nowhere said.
-        """
-        if whole is not None and self.is_sure:
-            self.may |= {whole}
-        elif whole is not None:
-            self.must |= {whole}
-
-    def doubt(self) -> None:
-        """It may have ended, and the next request may begin another one under the same token."""
-        self.content.doubt(even_told=True)
-        self.may, self.must = self.may | self.must, frozenset()
-        self.is_sure = False
-
-
-@dataclass
-class File:
-    """A published file. Args: token: of the session that it was uploaded with, empty without one."""
-
-    slot: Slot
-    content: Content
-    token: str = ""
 
 
 class Model:
@@ -239,6 +97,28 @@ class Model:
         sure = sum(1 for each in open_ones if self.certainty(each) is Is.SURELY)
         return Is.NOT if sure >= MOST_SESSIONS else Is.MAYBE
 
+    def droppable(self, path: str) -> list[Upload]:
+        """Those that a creation may drop: the least advanced one, by its beginning or by all of its bytes."""
+        if self.room(path) is Is.SURELY:
+            return []
+        open_ones = self.open_ones(path)
+        sure = [each.content for each in open_ones if self.certainty(each) is Is.SURELY]
+        return [
+            each
+            for each in open_ones
+            if not any(
+                other.most < each.content.least and other.recorded.stop <= each.content.recorded.start for other in sure
+            )
+        ]
+
+    def make_room(self, path: str) -> None:
+        """A creation came."""
+        droppable = self.droppable(path)
+        for upload in droppable:
+            upload.is_sure = False
+        if len(droppable) == 1 and self.room(path) is Is.NOT:
+            droppable[0].has_ended = True
+
     def age(self, seconds: int) -> None:
         self.now += seconds
 
@@ -312,8 +192,14 @@ class Model:
         if file.content.may_be_complete:
             self.maybe_files.setdefault(file.slot.path, []).append((file, by))
 
-    def lost(self, upload: Upload, first: int, block: bytes, whole: bytes | None = None) -> None:
-        """A killed worker perhaps brought some of ``block`` into the upload, or finished it."""
+    def lost(
+        self, upload: Upload, first: int, block: bytes, whole: bytes | None = None, *, publishes: bool = True
+    ) -> None:
+        """A killed worker perhaps brought some of ``block`` into the upload, or finished it.
+
+        Args:
+            publishes: whether the request publishes the file once all of it is there.
+        """
         upload.content.may_record(first, block)
         self.keep(upload)
         upload.is_sure = (
@@ -321,7 +207,8 @@ class Model:
         )
         upload.may |= {whole} if whole is not None else frozenset()
         token = (upload.secret or "nobody knows") if upload.face == "session" else ""
-        self.may_publish(File(upload.slot, upload.content.copy(), token), upload)
+        if publishes:
+            self.may_publish(File(upload.slot, upload.content.copy(), token), upload)
 
     def get(self, path: str) -> Expected:
         """GET of the path; what it shows ends all doubt about the file."""

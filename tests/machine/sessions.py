@@ -1,61 +1,14 @@
 """Plain PUTs, and X-Session-Token with Content-Range: the requests, and what the protocol says to them (5, 5.1)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from tests.machine.answers import Effect, Expected, May, offset_of
+from tests.machine.checksums import Checksums
 from tests.machine.content import Content
-from tests.machine.model import Effect, Expected, File, Is, May, Model, Upload, offset_of
-from tests.machine.wire import NOTHING, Body, Request, Slot, base64, sha256, signed, wrong
+from tests.machine.model import Model
+from tests.machine.uploads import File, Is, Upload
+from tests.machine.wire import NOTHING, Body, Request, Slot, put, sha256
 from tests.support.http import Answer
-
-SPELLINGS = ("X-Checksum", "Repr-Digest", "Digest")
-
-
-@dataclass(frozen=True)
-class Checksums:
-    """What a request declares: None for nothing, else whether it is right.
-
-    Attributes:
-        piece: of this body.
-        whole: of the whole file.
-        spelling: which of the fields for the whole file carries it.
-    """
-
-    piece: bool | None = None
-    whole: bool | None = None
-    spelling: str = SPELLINGS[0]
-
-    def whole_digest(self, content: Content, body: Body) -> bytes | None:
-        """Args: content: as it is with the body. A digest of a file that is not complete then can only be wrong."""
-        exact = content.exact()
-        if self.whole is None or (self.whole and exact is None):
-            return None
-        return sha256(exact) if self.whole and exact is not None else wrong(body)
-
-    def of_whole(self, body: Body, whole: bytes | None) -> frozenset[bytes]:
-        """Digests that the file must have where the body is all of it."""
-        piece = None if self.piece is None else sha256(body.content) if self.piece else wrong(body)
-        return frozenset(filter(None, (whole, piece)))
-
-    def fields(self, body: Body, whole: bytes | None) -> list[tuple[str, str]]:
-        """The header fields; Content-Digest for the piece."""
-        fields = [] if whole is None else [(self.spelling, _spelt(self.spelling, whole))]
-        if self.piece is not None:
-            digest = sha256(body.content) if self.piece else wrong(body)
-            fields.append(("Content-Digest", f"sha-256=:{base64(digest)}:"))
-        return fields
-
-
-def _spelt(spelling: str, digest: bytes) -> str:
-    if spelling == "X-Checksum":
-        return digest.hex()
-    return f"sha-256=:{base64(digest)}:" if spelling == "Repr-Digest" else f"sha-256={base64(digest)}"
-
-
-def put(slot: Slot, token: str, body: Body, fields: list[tuple[str, str]]) -> Request:
-    """A PUT on the slot."""
-    tokens = [("X-Session-Token", token)] if token else []
-    return Request("PUT", signed(slot), [("Content-Type", slot.type), *tokens, *fields], body)
 
 
 class Sessions:
@@ -199,21 +152,23 @@ class Sessions:
         if is_sure:
             return refusal
 
-        def broken(_answer: Answer) -> None:
+        def broken(answer: Answer) -> None:
             arrived = b"" if checksums.piece is not None else body.arrived  # its digest was never verified
             content.record(first, arrived)
+            upload.secret = answer["X-Session-Token"]
             upload.declare(whole)
             self._model.keep(upload, with_bytes=bool(arrived))
 
+        is_of = self._is_of(upload)  # "every answer of this face carries X-Session-Token"
         if body.is_cut or checksums.piece is False:
-            return [*refusal, May(400, broken)]
+            return [*refusal, May(400, broken, token=is_of)]
         after, mays = content.copy().record(first, body.content), refusal
         if after.may_be_complete:
             mays = [*mays, *self._model.finishing(upload, after, good=201, bad=400, whole=whole)]
         if not after.is_complete:
             mays = [*mays, May(202, self._told(upload, after, whole, has_bytes=True), after.offsets)]
         for may in mays:
-            may.token = self._is_of(upload) if may.status in (201, 202) else may.token
+            may.token = is_of
         return mays
 
     def _out_of_place(self, upload: Upload, first: int, body: Body) -> tuple[list[May], bool]:

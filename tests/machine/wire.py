@@ -97,6 +97,12 @@ def signed(slot: Slot, *, is_valid: bool = True) -> str:
     return f"{url}?v2={sign_v2(SECRET, slot.path.encode(), slot.total, slot.type)}" if is_valid else url
 
 
+def put(slot: Slot, token: str, body: Body, fields: list[tuple[str, str]]) -> Request:
+    """A PUT on the slot."""
+    tokens = [("X-Session-Token", token)] if token else []
+    return Request("PUT", signed(slot), [("Content-Type", slot.type), *tokens, *fields], body)
+
+
 def sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
