@@ -467,7 +467,8 @@ class Resumable:
             yield
         except TypeRefused:
             partial.remove()
-            self._recorder.session_ended(partial.header.key)
+            if not partial.is_draft:
+                self._tell_end(partial)
             raise
 
     def _keep_longer(self, partial: PartialUpload) -> None:

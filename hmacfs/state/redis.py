@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress
-from hmacfs.state.base import FileRow, SessionRow, page
+from hmacfs.state.base import MOST_RESERVATIONS, FileRow, Grant, Reservation, SessionRow, page
 from hmacfs.state.batches import parts
 
 PREFIX = "hmacfs:2:"
@@ -61,6 +61,8 @@ class RedisTier:
         self._session = f"{prefix}session:"
         self._list = f"{prefix}sessions"
         self._alive = f"{prefix}alive"
+        self._account = f"{prefix}account:"
+        self._counted = f"{prefix}counted"
         self._made: redis.Redis | None = None
         self._run_id = ""
 
@@ -90,6 +92,9 @@ class RedisTier:
     def list_files(self, after: str, limit: int) -> list[FileRow]:  # noqa: ARG002 - the port has them
         raise StateUnavailable("a cache has no list of files")
 
+    def stored_bytes(self, uploader: str) -> int:  # noqa: ARG002 - the port has it
+        raise StateUnavailable("a cache does not know all files")
+
     def distrust(self) -> None:
         with _translated():
             self._client().set(self._epoch_key, _new_epoch(), ex=_EPOCH_SECONDS)
@@ -112,6 +117,40 @@ class RedisTier:
         with _translated():
             found = self._script("list_sessions")(keys=[self._list], args=[self._session, now, page(limit)])
         return [SessionRow(*json.loads(text)) for text in found]
+
+    # Accounts
+
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        with _translated():
+            keys = [f"{self._account}{wish.account}", self._counted]
+            said = self._script("reserve")(
+                keys=keys, args=[wish.key, wish.size, wish.owner, wish.expires_at, quota, now, MOST_RESERVATIONS]
+            )
+        return Grant(said.decode())
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        entries = [(each.account, each.key, str(each.size), each.owner, str(each.expires_at)) for each in reservations]
+        self._run("renew_reservations", [], [self._account, now], entries)
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        self._run("end_reservations", [], [self._account, "settle"], _ends(reservations))
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        self._run("end_reservations", [], [self._account, "give back"], _ends(reservations))
+
+    def used(self, account: str, now: int) -> int | None:
+        with _translated():
+            said = self._script("used")(keys=[f"{self._account}{account}", self._counted], args=[now])
+        return None if said is None else int(said)
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:
+        with _translated():
+            keys = [f"{self._account}{account}", self._counted]
+            self._script("count")(keys=keys, args=[stored, now, until, _new_epoch(), _EPOCH_SECONDS])
+
+    def forget_counts(self) -> None:
+        with _translated():
+            self._client().delete(self._counted)
 
     # The tier itself
 
@@ -166,6 +205,10 @@ class RedisTier:
             script = self._script(name)
             for part in parts(entries):
                 script(keys=keys, args=[*fixed, *(value for entry in part for value in entry)])
+
+
+def _ends(reservations: Sequence[Reservation]) -> list[tuple[str, str, str]]:
+    return [(each.account, each.key, each.owner) for each in reservations]
 
 
 def _connection_class(address: RedisAddress) -> type[redis.Connection | redis.UnixDomainSocketConnection]:
