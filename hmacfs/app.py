@@ -23,6 +23,7 @@ from hmacfs.services.downloads import Downloads
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.resumable import Resumable, ResumeRules
 from hmacfs.services.retrying import Retries
@@ -64,6 +65,7 @@ class Application(Flask):
         state: what workers and servers share.
         recorder: writes it behind the answers.
         janitor: removes what is over; None where nothing ever is.
+        quotas: the bytes of uploaders.
     """
 
     files: files.Files
@@ -71,6 +73,7 @@ class Application(Flask):
     state: SharedState
     recorder: Recorder
     janitor: Janitor | None
+    quotas: Quotas
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
         if environ["REQUEST_METHOD"] in _SHORT:
@@ -85,6 +88,7 @@ class Application(Flask):
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()
         self.recorder.start()
+        self.quotas.start()
         if self.janitor is not None:
             self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
@@ -94,6 +98,7 @@ class Application(Flask):
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
         if self.janitor is not None:
             self.janitor.stop()
+        self.quotas.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -125,6 +130,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
     prepare(settings.store_dir)
     shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard())
     kept = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
+    quotas = _quotas(settings, shop, kept)
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -136,6 +142,7 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         shop.retries,
         kept.count if kept else None,
         settings.max_sessions_per_slot,
+        quotas,
     )
     site = files.Site(
         uploads=uploads,
@@ -147,10 +154,10 @@ def create_app(settings: Settings, observer: Observer | None = None, board: Scor
         observer=shop.observer,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
-        resources=_resources(settings, shop, uploads, kept) if kept else None,
+        resources=_resources(settings, shop, uploads, kept, quotas) if kept else None,
     )
     app = _application(site, shop.admission)
-    app.state, app.recorder = shop.state, shop.recorder
+    app.state, app.recorder, app.quotas = shop.state, shop.recorder, quotas
     app.janitor = Janitor(kept, kept.turn, shop.recorder, shop.observer, _sweep_seconds(settings)) if kept else None
     return app
 
@@ -191,7 +198,14 @@ def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
     return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
 
 
-def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials) -> Resources:
+def _quotas(settings: Settings, shop: _Workshop, kept: LocalPartials | None) -> Quotas:
+    if not settings.user_quota:
+        return Quotas()
+    rules = QuotaRules(settings.user_quota, settings.quota_by_first_segment, settings.session_ttl)
+    return UserQuotas(shop.state, shop.recorder, rules, time.time, kept.count if kept else None)
+
+
+def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
     """What the faces of resumable uploads work with."""
     resumable = Resumable(
         shop.storage,
@@ -204,6 +218,7 @@ def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: Loca
         shop.retries,
         shop.clocks,
         ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
+        quotas,
     )
     interim = settings.enable_interim_responses
     return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim)

@@ -165,10 +165,8 @@ class Settings:
     max_memory_mb: int = row("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
     max_uploads_per_client: int = row("MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address")
     request_rate_limit: str = later("RequestRateLimit", "", RATE, "requests of one address")
-    user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
-    quota_by_first_segment: bool = later(
-        "QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader"
-    )
+    user_quota: int = row("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
+    quota_by_first_segment: bool = row("QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader")
     allowed_extensions: tuple[str, ...] = row("AllowedExtensions", [], EXTENSIONS, "nothing else is accepted")
     blocked_extensions: tuple[str, ...] = row("BlockedExtensions", [], EXTENSIONS, "never accepted")
     blocked_types: tuple[str, ...] = row("BlockedTypes", [], TYPE_PATTERNS, "content types never accepted")
@@ -276,6 +274,13 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
             f'AllowedExtensions and BlockedExtensions both name "{both[0]}", which is never accepted then: '
             "take it out of one of them."
         )
+    if settings.user_quota and not (settings.quota_by_first_segment or settings.jwt_secret):
+        problems.append(
+            "UserQuota counts by uploader, and nothing tells who that is: set QuotaByFirstSegment = true where paths "
+            "begin with the user, as ejabberd's do, or JWTSecret."
+        )
+    if settings.quota_by_first_segment and not settings.user_quota:
+        problems.append("QuotaByFirstSegment says whose bytes are counted, but there is no limit: set UserQuota.")
     if "*" in settings.cors_origins and len(settings.cors_origins) > 1:
         problems.append(
             'CORSOrigins names "*" beside other origins: "*" allows every one already, so keep one or the other.'

@@ -22,6 +22,7 @@ from hmacfs.errors import (
     FileExists,
     NotFound,
     PreconditionFailed,
+    RequestError,
     TakenOver,
     TooManyGaps,
     TypeRefused,
@@ -36,6 +37,7 @@ from hmacfs.errors import (
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Body, Clocks, Intake, both, drop
+from hmacfs.services.quotas import Holding, Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
@@ -132,6 +134,7 @@ class Resumable:
         retries: Retries,
         clocks: Clocks,
         rules: ResumeRules,
+        quotas: Quotas | None = None,
     ) -> None:
         self._storage = storage
         self._partials = partials
@@ -143,6 +146,7 @@ class Resumable:
         self._retries = retries
         self._clocks = clocks
         self.rules = rules
+        self._quotas = quotas or Quotas()
 
     # X-Session-Token (protocol, section 5.1)
 
@@ -203,6 +207,7 @@ class Resumable:
         header = self._header(request, content_type, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
+            self._held(header),
             self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
@@ -231,7 +236,7 @@ class Resumable:
         with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, content_type, face, upload_id, note)
-            with self._created(header, drop_idle=True, is_draft=False) as partial:
+            with self._held(header), self._created(header, drop_idle=True, is_draft=False) as partial:
                 self._tell(partial, partial.look())
         return upload_id
 
@@ -252,7 +257,8 @@ class Resumable:
             upload.check_append(snapshot.extents, total, piece)
             if appending.total not in (None, total) or (appending.is_last and end not in (None, total)):
                 raise BadUploadLength
-            with self._admission.upload(appending.client, (total if end is None else end) - piece.first) as progress:
+            length = (total if end is None else end) - piece.first
+            with self._admission.upload(appending.client, length) as progress, self._held(partial.header):
                 self._write(partial, piece, body, appending.wanted, progress.wrote)
             after = self._after(partial, appending.wanted, publishes=appending.is_last is not False)
             if appending.is_last and not after.is_complete:
@@ -288,13 +294,14 @@ class Resumable:
             upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
             self._tell_end(partial)
+            self._give_back(partial.header)
 
     # The common parts
 
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
-        with self._admission.upload(request.client, length) as progress:
+        with self._admission.upload(request.client, length) as progress, self._held(partial.header):
             self._write(partial, piece, body, request.wanted, progress.wrote)
         try:
             return self._after(partial, request.wanted, publishes=True)
@@ -374,7 +381,7 @@ class Resumable:
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
         try:
-            with self._created(header, drop_idle=False, is_draft=False) as partial:
+            with self._held(header), self._created(header, drop_idle=False, is_draft=False) as partial:
                 yield partial
         except UploadExists:  # another first piece was faster: continue its upload
             with self._session(request, content_type) as partial:
@@ -417,7 +424,16 @@ class Resumable:
     ) -> UploadHeader:
         wanted = tuple(f"{each.algorithm}:{each.digest.hex()}" for each in request.wanted.whole)
         now = self._clocks.wall()
-        return UploadHeader(request.path, request.total, content_type, face, secret, now, note, wanted)
+        return UploadHeader(
+            request.path, request.total, content_type, face, secret, now, note, wanted, request.uploader
+        )
+
+    def _held(self, header: UploadHeader) -> Holding:
+        """Its bytes are reserved, and stay so while something is kept of it. Raises QuotaExceeded."""
+        return self._quotas.held(header.path, header.total, header.uploader, resumable=True)
+
+    def _give_back(self, header: UploadHeader) -> None:
+        self._quotas.give_back(header.path, header.total, header.uploader)
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()
@@ -506,15 +522,23 @@ class Resumable:
     def _finish(self, partial: PartialUpload, wanted: Wanted) -> Progress:
         header = partial.header
         self._hold_alone(partial)
-        self._judge(partial)
-        digest = self._verified(partial, wanted)
-        token_digest = header.key if header.face == "session" else ""
-        metadata = Metadata(header.content_type, digest, token_digest)
-        entity = partial.publish(metadata)
+        try:
+            entity, metadata = self._publish(partial, wanted)
+        except RequestError:
+            self._give_back(header)  # unless it is kept, and may be published yet
+            raise
         self._tell_end(partial)
-        self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
+        seconds = self._clocks.wall() - header.started_at
+        self._uploads.tell(header.path, header.total, metadata, seconds, header.uploader)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
+
+    def _publish(self, partial: PartialUpload, wanted: Wanted) -> tuple[Entity, Metadata]:
+        header = partial.header
+        self._judge(partial)
+        digest = self._verified(partial, wanted)
+        metadata = Metadata(header.content_type, digest, header.key if header.face == "session" else "")
+        return partial.publish(metadata), metadata
 
     def _judge(self, partial: PartialUpload) -> None:
         """The content, as it lies on the disk: its first bytes may have come last, or in pieces too short to tell.

@@ -14,6 +14,7 @@ from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Body, Clocks, Intake, Write, both
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.state.base import FileRow
@@ -30,6 +31,7 @@ class Uploads:
     Args:
         partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
         most_sessions: MaxSessionsPerSlot.
+        quotas: none unless told.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Uploads:
         retries: Retries,
         partials_of: Callable[[SlotPath], int] | None = None,
         most_sessions: int = 0,
+        quotas: Quotas | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -55,6 +58,7 @@ class Uploads:
         self._retries = retries
         self._partials_of = partials_of
         self._most_sessions = most_sessions
+        self._quotas = quotas or Quotas()
 
     def receive(self, request: UploadRequest, body: Body) -> Entity:
         """Store the body under its path. When this returns, the file is durable (as configured) and GET works.
@@ -69,22 +73,29 @@ class Uploads:
             self._check_vacant(request)
         hasher = hasher_for(request)
         try:
-            with self._admission.upload(request.client, request.total) as progress:
+            with (
+                self._admission.upload(request.client, request.total) as progress,
+                self._quotas.held(request.path, request.total, request.uploader),
+            ):
                 receive = self._receive_small if is_small else self._receive_large
                 entity, metadata = receive(request, body, content_type, hasher, progress)
         except RequestError as error:
             if is_small and error.status in (400, 403, 408, 429, 503, 507):
                 self._check_vacant(request)  # "exists" comes before these; a small file asks only when it matters
             raise
-        self.tell(request.path, request.total, metadata, self._clocks.now() - started)
+        self.tell(request.path, request.total, metadata, self._clocks.now() - started, request.uploader)
         return entity
 
-    def tell(self, path: SlotPath, total: int, metadata: Metadata, seconds: float) -> None:
-        """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer."""
-        row = FileRow(
-            path.raw.decode(), total, metadata.content_type or "", metadata.sha256, "", int(self._clocks.wall()), 0
-        )
+    def tell(self, path: SlotPath, total: int, metadata: Metadata, seconds: float, named: str = "") -> None:
+        """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer.
+
+        Args:
+            named: whom the signature names as its uploader, or empty.
+        """
+        uploader, content_type = self._quotas.uploader(path, named), metadata.content_type or ""
+        row = FileRow(path.raw.decode(), total, content_type, metadata.sha256, uploader, int(self._clocks.wall()), 0)
         self._recorder.file_stored(row)
+        self._quotas.settle(path, total, named)
         self._observer.upload_completed(str(path), total, seconds)
 
     @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
@@ -82,8 +82,11 @@ class SqlAccounts(ABC):
 
         def give_back(connection: Connection) -> None:
             for part in parts(sorted(reservations, key=lambda each: each.key)):
-                ours = table.c.key.in_([each.key for each in part]), table.c.owner.in_([each.owner for each in part])
-                connection.execute(delete(table).where(*ours))
+                owned, any_owner = [each for each in part if each.owner], [each.key for each in part if not each.owner]
+                ours = and_(
+                    table.c.key.in_([each.key for each in owned]), table.c.owner.in_([each.owner for each in owned])
+                )
+                connection.execute(delete(table).where(or_(ours, table.c.key.in_(any_owner))))
 
         self.run(give_back)
 

@@ -2,7 +2,7 @@
 
 Disk is the truth about bytes, and nothing here is needed to take, resume or serve a file: state says what is there
 without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for
-one.
+one, but for the verb that decides about a quota.
 
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
@@ -112,7 +112,7 @@ class Reservation:
         account: whose; ``core.quota.account_of``.
         key: which upload; ``core.quota.reservation_key``. There is one reservation for a key.
         size: bytes.
-        owner: tells the request that asked last from those that asked before it.
+        owner: tells the request that asked last from those that asked before it; empty: whichever it was.
         expires_at: Unix seconds, after which it is as good as gone.
     """
 

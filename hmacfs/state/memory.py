@@ -90,7 +90,7 @@ class MemoryTier:
     def give_back(self, reservations: Sequence[Reservation]) -> None:
         with self._lock:
             for each in reservations:
-                if (found := self._reservations.get(each.key)) is not None and found.owner == each.owner:
+                if (found := self._reservations.get(each.key)) is not None and each.owner in ("", found.owner):
                     del self._reservations[each.key]
 
     def used(self, account: str, now: int) -> int | None:

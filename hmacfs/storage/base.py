@@ -136,6 +136,7 @@ class UploadHeader:
         started_at: Unix seconds.
         note: Upload-Metadata as the client wrote it (tus).
         wanted: checksums that the whole file must have, as ``algorithm:hex`` words.
+        uploader: who sends it, as far as the signature told; else empty.
     """
 
     path: SlotPath
@@ -146,6 +147,7 @@ class UploadHeader:
     started_at: float
     note: str = ""
     wanted: tuple[str, ...] = ()
+    uploader: str = ""
 
     @property
     def key(self) -> str:

@@ -107,6 +107,7 @@ class Journal:
             "started": header.started_at,
             "note": header.note,
             "wanted": header.wanted,
+            "uploader": header.uploader,
             "data": data_name,
         }
         text = json.dumps(values, ensure_ascii=False).encode()
@@ -132,6 +133,7 @@ class Journal:
                 started_at=values["started"],
                 note=values["note"],
                 wanted=tuple(values["wanted"]),
+                uploader=values.get("uploader", ""),  # journals of earlier versions lack it
             )
             return header, str(values["data"])
         except (*_DAMAGES, BadPath) as error:

@@ -18,6 +18,7 @@ from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.resumable import Appending, Progress, Resumable, ResumeRules
 from hmacfs.services.retrying import Retries
@@ -125,6 +126,7 @@ class House:
         limits: dict[str, int] | None = None,
         pace: dict[str, float] | None = None,
         policy: Policy = ANYTHING,
+        quota: int = 0,
         **shelf: Any,
     ) -> None:
         self.store = store
@@ -144,13 +146,15 @@ class House:
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
+        by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
+        self.quotas = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count) if quota else Quotas()
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
-            kept.count, kept._most,
+            kept.count, kept._most, self.quotas,
         )  # fmt: skip
         self.resumable = Resumable(
             storage, kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks,
-            ResumeRules(TTL, in_any_order),
+            ResumeRules(TTL, in_any_order), self.quotas,
         )  # fmt: skip
 
     def close(self) -> None:

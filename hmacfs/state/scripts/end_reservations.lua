@@ -5,7 +5,7 @@ for i = 3, #ARGV, 3 do
     local known = redis.call('HGET', account, key)
     if known then
         local size, _, holder = string.match(known, '^(%d+) (%d+) (.*)$')
-        if ARGV[2] == 'settle' or holder == owner then
+        if ARGV[2] == 'settle' or owner == '' or holder == owner then
             redis.call('HDEL', account, key)
         end
         if ARGV[2] == 'settle' and redis.call('HEXISTS', account, 'stored') == 1 then
