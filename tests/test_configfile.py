@@ -550,6 +550,8 @@ def test_a_broken_value_is_told_once_and_not_by_what_its_default_contradicts(tmp
         ('DirectDownloads = "X-Accel-Redirect:/upload/"', "DirectDownloads"),
         ("MinBytesPerSecond = 2000\nMaxBytesPerSecond = 1000", "MinBytesPerSecond"),
         ("ReadTimeout = 0", "ReadTimeout"),
+        ('UserQuota = "1GB"', "QuotaByFirstSegment"),
+        ("QuotaByFirstSegment = true", "UserQuota"),
         ('AllowedExtensions = ["jpg"]\nBlockedExtensions = [".JPG"]', "AllowedExtensions"),
     ],
 )

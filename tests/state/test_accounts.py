@@ -131,6 +131,16 @@ def test_nobody_gives_back_what_another_has_taken_over(tier: Tier) -> None:
     assert tier.used(ALICE, NOW) == 0
 
 
+def test_an_empty_owner_gives_back_whosever_it_is(tier: Tier) -> None:
+    counted(tier)
+    for number in (1, 2):
+        asked(tier, number, 30)
+
+    tier.give_back([replace(wish(1, 30), owner=""), wish(2, 30, owner="nobody")])
+
+    assert tier.used(ALICE, NOW) == 30
+
+
 def test_what_is_settled_counts_as_stored_once(tier: Tier) -> None:
     counted(tier, 10)
     asked(tier, 1, 60)
