@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from hmacfs import boot, configfile, retention, secretring, tiers
+from hmacfs.core import policy
 from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.retry import Schedule
@@ -32,6 +33,7 @@ from hmacfs.services.history import History
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.resumable import Resumable, ResumeRules
 from hmacfs.services.retrying import Retries
@@ -76,6 +78,7 @@ class Application(Flask):
         janitor: removes what is over.
         rotation: keeps the secrets current.
         bans: who is refused.
+        quotas: the bytes of uploaders.
         deduplicator: shares equal content; None where that is off.
     """
 
@@ -86,6 +89,7 @@ class Application(Flask):
     janitor: Janitor
     rotation: Rotation
     bans: BanList
+    quotas: Quotas
     deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
@@ -105,6 +109,7 @@ class Application(Flask):
         self.recorder.start()
         self.rotation.start()
         self.bans.start()
+        self.quotas.start()
         if self.deduplicator is not None:
             self.deduplicator.start()
         self.janitor.start()
@@ -118,6 +123,7 @@ class Application(Flask):
         if self.deduplicator is not None:
             self.deduplicator.stop()
         self.bans.stop()
+        self.quotas.stop()
         self.recorder.stop()
         self.state.stop()
 
@@ -162,6 +168,7 @@ def create_app(
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
     unfinished = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
+    quotas = _quotas(settings, shop, unfinished)
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -175,6 +182,7 @@ def create_app(
         settings.max_sessions_per_slot,
         versions,
         deduplicator,
+        quotas,
     )
     downloads = _downloads(settings, shop)
     shop.admission.check_rate = _check_rate(settings, shop.state)
@@ -194,12 +202,12 @@ def create_app(
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
         check_rate=shop.admission.check_rate,
-        resources=_resources(settings, shop, uploads, unfinished) if unfinished else None,
+        resources=_resources(settings, shop, uploads, unfinished, quotas) if unfinished else None,
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
-    app.rotation, app.bans = _rotation(settings, keyring), shop.bans
+    app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(
         settings, shop.storage, shop.kept, unfinished, shop.state, shop.recorder, shop.observer
     )
@@ -255,6 +263,7 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring
         type_from_extension=settings.content_type_from_extension,
         prefix=settings.upload_sub_dir,
         v3=settings.enable_v3,
+        policy=policy.make(settings.allowed_extensions, settings.blocked_extensions, settings.blocked_types),
     )
     admission = Admission(_limits(settings), board, storage.free_bytes, time.monotonic)
     clocks = Clocks(time.monotonic, time.sleep, time.time)
@@ -289,7 +298,14 @@ def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
     return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
 
 
-def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials) -> Resources:
+def _quotas(settings: Settings, shop: _Workshop, kept: LocalPartials | None) -> Quotas:
+    if not settings.user_quota:
+        return Quotas()
+    rules = QuotaRules(settings.user_quota, settings.quota_by_first_segment, settings.session_ttl)
+    return UserQuotas(shop.state, shop.recorder, rules, time.time, kept.count if kept else None)
+
+
+def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
     """What the faces of resumable uploads work with."""
     resumable = Resumable(
         shop.storage,
@@ -302,6 +318,7 @@ def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: Loca
         shop.retries,
         shop.clocks,
         ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
+        quotas,
     )
     interim = settings.enable_interim_responses
     return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim, shop.authority)

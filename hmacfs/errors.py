@@ -21,6 +21,8 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- BadSignature         403  bad-signature
         +-- WrongSlot            403  wrong-slot
         +-- Banned               403  banned
+        +-- ExtensionRefused     403  extension-refused
+        +-- TypeRefused          403  type-refused
         +-- NotFound             404  not-found
         |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
@@ -52,6 +54,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- Draining             503  draining
         +-- StateUnavailable     503  state-unavailable
         +-- StorageFull          507  storage-full
+        +-- QuotaExceeded        507  quota-exceeded
 """
 
 from collections.abc import Sequence
@@ -187,6 +190,20 @@ class Banned(RequestError):
     def __init__(self, seconds: int) -> None:
         super().__init__()
         self.retry_after = seconds
+
+
+class ExtensionRefused(RequestError):
+    """AllowedExtensions, BlockedExtensions."""
+
+    code, status = "extension-refused", 403
+    sentence = "Files with this extension are not accepted here."
+
+
+class TypeRefused(RequestError):
+    """BlockedTypes; by what the request declares, or by what the content is."""
+
+    code, status = "type-refused", 403
+    sentence = "Files of this type are not accepted here."
 
 
 class NotFound(RequestError):
@@ -387,3 +404,8 @@ class StateUnavailable(RequestError):
 class StorageFull(RequestError):
     code, status = "storage-full", 507
     sentence = "There is not enough space for this file."
+
+
+class QuotaExceeded(RequestError):
+    code, status = "quota-exceeded", 507
+    sentence = "You have as many bytes here as you may have; delete files, or wait until old ones expire."

@@ -110,6 +110,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _all_matching(pattern: str) -> Callable[[Any], tuple[str, ...]]:
+    def parse(value: Any) -> tuple[str, ...]:
+        parts = _texts(value)
+        if not all(re.fullmatch(pattern, part) for part in parts):
+            raise ValueError
+        return parts
+
+    return parse
+
+
 def _origins(value: Any) -> tuple[str, ...]:
     origins = _texts(value)
     if not all(re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+", origin) for origin in origins):
@@ -173,6 +183,14 @@ ADDRESS_OR_NONE: Kind[Address | None] = Kind(f'"" or {ADDRESS_FORM}', lambda v: 
 
 ORIGINS = Kind('a list of web origins like "https://chat.example.org", or ["*"]', _origins)
 TEXTS = Kind("a list of texts", _texts)
+EXTENSIONS = Kind(
+    'a list of file extensions like "exe" or ".tar.gz" ("" is no extension)',
+    _all_matching(r"(\.?[^\s./*?]+(\.[^\s./*?]+)*)?"),
+)
+TYPE_PATTERNS = Kind(
+    'a list of content types like "text/html" or "image/*"',
+    _all_matching(r"[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)"),
+)
 NETWORKS = Kind('a list of addresses, networks and "unix:"', _networks)
 PREFIX = Kind('URL path segments like "upload", of letters, digits and . _ ~ -', _prefix)
 BASE_URL = Kind('"" or a URL like "https://upload.example.org"', _matching(r"(https?://[^/?#\s]+[^?#\s]*)?"))

@@ -17,6 +17,7 @@ from hmacfs.kinds import (
     DATABASE,
     DIRECTORY,
     DURATION,
+    EXTENSIONS,
     LEVEL,
     MODE,
     NETWORKS,
@@ -30,6 +31,7 @@ from hmacfs.kinds import (
     TEXT,
     TEXTS,
     TIMEOUT,
+    TYPE_PATTERNS,
     Kind,
     auto_or_integer,
     choice,
@@ -163,13 +165,11 @@ class Settings:
     max_memory_mb: int = row("MaxMemoryMB", 0, integer(0, 2**31), "resident memory of all workers; 0: no limit")
     max_uploads_per_client: int = row("MaxUploadsPerClient", 0, integer(0, 2**31), "concurrent uploads of one address")
     request_rate_limit: str = row("RequestRateLimit", "", RATE, "requests of one address")
-    user_quota: int = later("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
-    quota_by_first_segment: bool = later(
-        "QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader"
-    )
-    allowed_extensions: tuple[str, ...] = later("AllowedExtensions", [], TEXTS, "nothing else is accepted")
-    blocked_extensions: tuple[str, ...] = later("BlockedExtensions", [], TEXTS, "never accepted")
-    blocked_types: tuple[str, ...] = later("BlockedTypes", [], TEXTS, "content types never accepted")
+    user_quota: int = row("UserQuota", 0, SIZE, "bytes of one uploader; 0: no limit")
+    quota_by_first_segment: bool = row("QuotaByFirstSegment", False, BOOLEAN, "the first path segment is the uploader")
+    allowed_extensions: tuple[str, ...] = row("AllowedExtensions", [], EXTENSIONS, "nothing else is accepted")
+    blocked_extensions: tuple[str, ...] = row("BlockedExtensions", [], EXTENSIONS, "never accepted")
+    blocked_types: tuple[str, ...] = row("BlockedTypes", [], TYPE_PATTERNS, "content types never accepted")
     block_after_fails: int = row("BlockAfterFails", 10, integer(0, 2**31), "wrong signatures before a block; 0: off")
     block_duration: int = row("BlockDuration", 300, DURATION, "length of a first block")
     auto_unban: bool = row("AutoUnban", True, BOOLEAN, "later blocks end by themselves")
@@ -302,8 +302,24 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         problems.append("FileMode and DirMode must let the owner, this server, read and write: like 0640 and 0750.")
     if settings.direct_downloads.partition(":")[2].strip("/") == settings.upload_sub_dir and settings.direct_downloads:
         problems.append("DirectDownloads names the prefix of the slots: choose another one, such as /stored/.")
+    if both := sorted(_bare(settings.allowed_extensions) & _bare(settings.blocked_extensions)):
+        problems.append(
+            f'AllowedExtensions and BlockedExtensions both name "{both[0]}", which is never accepted then: '
+            "take it out of one of them."
+        )
+    if settings.user_quota and not (settings.quota_by_first_segment or settings.jwt_secret):
+        problems.append(
+            "UserQuota counts by uploader, and nothing tells who that is: set QuotaByFirstSegment = true where paths "
+            "begin with the user, as ejabberd's do, or JWTSecret."
+        )
+    if settings.quota_by_first_segment and not settings.user_quota:
+        problems.append("QuotaByFirstSegment says whose bytes are counted, but there is no limit: set UserQuota.")
     if "*" in settings.cors_origins and len(settings.cors_origins) > 1:
         problems.append(
             'CORSOrigins names "*" beside other origins: "*" allows every one already, so keep one or the other.'
         )
     return problems
+
+
+def _bare(extensions: Collection[str]) -> set[str]:
+    return {extension.removeprefix(".").lower() for extension in extensions}

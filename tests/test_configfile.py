@@ -550,6 +550,9 @@ def test_a_broken_value_is_told_once_and_not_by_what_its_default_contradicts(tmp
         ('DirectDownloads = "X-Accel-Redirect:/upload/"', "DirectDownloads"),
         ("MinBytesPerSecond = 2000\nMaxBytesPerSecond = 1000", "MinBytesPerSecond"),
         ("ReadTimeout = 0", "ReadTimeout"),
+        ('UserQuota = "1GB"', "QuotaByFirstSegment"),
+        ("QuotaByFirstSegment = true", "UserQuota"),
+        ('AllowedExtensions = ["jpg"]\nBlockedExtensions = [".JPG"]', "AllowedExtensions"),
     ],
 )
 def test_a_value_that_cannot_take_effect_is_refused(tmp_path: Path, text: str, expected: str) -> None:

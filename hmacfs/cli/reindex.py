@@ -6,11 +6,12 @@ Files and rows come in the same order, so both are read once, side by side, with
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import click
 
 from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
-from hmacfs.core import contenttype, paths
+from hmacfs.core import contenttype, paths, quota
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import BadPath, NotFound, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
@@ -38,8 +39,11 @@ def reindex(config_path: str | None, dry_run: bool) -> None:
         fail(f"StoreDir: {settings.store_dir} does not exist.")
     try:
         with shared_state(settings) as state:
-            work = Reindexing(_storage(settings), state, click.echo if dry_run else None)
+            named = partial(quota.uploader_of, by_first_segment=settings.quota_by_first_segment)
+            work = Reindexing(_storage(settings), state, click.echo if dry_run else None, named)
             work.run(walk.slots(settings.store_dir))
+            if not dry_run:
+                state.forget_counts()  # of what uploaders have: they are made anew from the catalogue
     except (StorageBusy, StorageFailed) as error:
         fail(f"the store cannot be read: {error}.")
     click.echo(work.summary())
@@ -62,12 +66,14 @@ class Reindexing:
 
     Attributes:
         would: told each step in place of doing it; None to do it.
+        uploader_of: whose a file is, by its path and by what its row says.
         files, recorded, forgotten: how many.
     """
 
     storage: Storage
     catalog: Catalog
     would: Callable[[str], object] | None = None
+    uploader_of: Callable[[SlotPath, str], str] = lambda _slot, named: named
     files: int = 0
     recorded: int = 0
     forgotten: int = 0
@@ -103,10 +109,12 @@ class Reindexing:
         self.files += 1
         if row is None:
             self._rows.append(found)
-        elif (row.size, row.content_type, row.digest) != (found.size, found.content_type, found.digest or row.digest):
-            # Who sent it and how long it may stay: files of earlier versions do not know, their rows may.
-            uploader, expires_at = found.uploader or row.uploader, found.expires_at or row.expires_at
-            self._rows.append(replace(found, uploader=uploader, expires_at=expires_at))
+            return
+        # Who sent it and how long it may stay: files of earlier versions do not know, rows may. A path may say who.
+        uploader = found.uploader or self.uploader_of(slot, row.uploader)
+        found = replace(found, uploader=uploader, expires_at=found.expires_at or row.expires_at)
+        if replace(found, digest=found.digest or row.digest, stored_at=row.stored_at) != row:
+            self._rows.append(found)
 
     def _found(self, slot: SlotPath) -> FileRow | None:
         """The row that a file on the disk should have; None where there is none."""
@@ -122,7 +130,7 @@ class Reindexing:
             entity.size,
             content_type,
             metadata.sha256,
-            metadata.uploader,
+            self.uploader_of(slot, metadata.uploader),
             entity.modified,
             metadata.expires_at,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from hmacfs.core import bearer, contenttype, signature
 from hmacfs.core.checksum import NOTHING, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.signature import PLAIN, Claim, Protocol, Verdict
 from hmacfs.errors import BadSignature, TooLarge
@@ -76,6 +77,7 @@ class Authority:
         type_from_extension: ContentTypeFromExtension.
         prefix: the URL prefix, for hints.
         v3: EnableV3.
+        policy: which files are not wanted.
         clock: Unix seconds.
 
     Attributes:
@@ -90,6 +92,7 @@ class Authority:
         type_from_extension: bool = False,
         prefix: str = "",
         v3: bool = False,
+        policy: Policy = ANYTHING,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keyring = keyring
@@ -98,6 +101,7 @@ class Authority:
         self._prefix = prefix
         self._clock = clock
         self._timed = (Protocol.V3,) if v3 else ()
+        self.policy = policy
         self.on_success: Callable[[], None] = _nothing
 
     @property
@@ -127,6 +131,7 @@ class Authority:
         Raises:
             BadSignature: with hints for the operator.
             TooLarge: the total is over the limit, which is told to the signed only.
+            ExtensionRefused, TypeRefused: the policy, of the type that the signature proves.
         """
         verdict = self._judged(request)
         if verdict.ok or verdict.reason == "expired":
@@ -144,6 +149,8 @@ class Authority:
         self.on_success()
         if self.max_size and request.total > self.max_size:
             raise TooLarge
+        if self.policy is not ANYTHING:
+            self.policy.check(request.path.name, request.content_type)
         return request
 
     def check_download(self, request: Signed) -> int:

@@ -142,3 +142,15 @@ class Intake:
 
 def drop(_block: memoryview) -> None:
     """A ``write`` for bytes that nobody wants."""
+
+
+def both(first: Write | None, second: Write | None) -> Write | None:
+    """One ``write`` that shows a block to two; None for none."""
+    if first is None or second is None:
+        return first or second
+
+    def show(block: memoryview) -> None:
+        first(block)
+        second(block)
+
+    return show

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from hmacfs.core.retry import Schedule
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import Catalog, FileRow, SessionRow, Sessions, ended, milliseconds, newest
+from hmacfs.state.base import Accounts, Catalog, FileRow, Reservation, SessionRow, Sessions, ended, milliseconds, newest
 
 FLUSH_SECONDS = 0.2
 """How old a fact may become before it is written, as long as a tier works."""
@@ -26,15 +26,17 @@ MOST_FACTS = 20_000
 STOP_SECONDS = 2.0
 """For writing what is queued when the process ends."""
 
-_FILE, _GONE, _SESSION = range(3)
+_FILE, _GONE, _SESSION, _SETTLED, _GIVEN_BACK = range(5)
+_SUBJECTS = {_FILE: 0, _GONE: 0, _SESSION: 1, _SETTLED: 2, _GIVEN_BACK: 3}
+"""Facts of one subject about the same name supersede each other."""
 
 Fact = tuple[int, str, Any]
 """Which verb, the path or key that it is about, and what the verb is given of it."""
 
-_Batch = dict[tuple[bool, str], Fact]
+_Batch = dict[tuple[int, str], Fact]
 
 
-class State(Catalog, Sessions, Protocol):
+class State(Catalog, Sessions, Accounts, Protocol):
     """Where facts go."""
 
 
@@ -106,6 +108,14 @@ class Recorder:
         """
         self._take((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
 
+    def quota_settled(self, reservation: Reservation) -> None:
+        """The file of a reservation was published; what was told of it before is written first."""
+        self._take((_SETTLED, reservation.key, reservation))
+
+    def quota_given_back(self, reservation: Reservation) -> None:
+        """The upload of a reservation has ended otherwise."""
+        self._take((_GIVEN_BACK, reservation.key + reservation.owner, reservation))
+
     def start(self) -> None:
         """Begin to write. Twice is harmless."""
         if self._thread is None:
@@ -152,7 +162,7 @@ class Recorder:
         batch: _Batch = {}
         for _ in range(min(BATCH, len(self._facts))):
             kind, name, said = self._facts.popleft()
-            subject = (kind != _SESSION, name)
+            subject = (_SUBJECTS[kind], name)
             known = batch.pop(subject, None)
             if kind == _SESSION and known is not None:  # a request may look at its upload and tell of it later
                 said = newest([known[2], said])[name]
@@ -184,6 +194,8 @@ class Recorder:
             (_FILE, state.record_files),
             (_GONE, state.forget_files),
             (_SESSION, state.save_sessions),
+            (_SETTLED, state.settle),
+            (_GIVEN_BACK, state.give_back),
         )
         for kind, verb in verbs:
             if said := [fact[2] for fact in batch.values() if fact[0] == kind]:

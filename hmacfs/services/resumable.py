@@ -6,14 +6,16 @@ of any server on the same store can take the next one.
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hmacfs.core import checksum, signature, upload
 from hmacfs.core.checksum import Expected, Hasher, Wanted
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.policy import FirstBlock
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
+from hmacfs.core.sniffing import FIRST_BLOCK
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
     BadUploadLength,
@@ -21,8 +23,10 @@ from hmacfs.errors import (
     FileExists,
     Gone,
     NotFound,
+    RequestError,
     TakenOver,
     TooManyGaps,
+    TypeRefused,
     UnknownUpload,
     UploadBusy,
     UploadComplete,
@@ -33,7 +37,8 @@ from hmacfs.errors import (
 )
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
-from hmacfs.services.intake import Body, Clocks, Intake, drop
+from hmacfs.services.intake import Body, Clocks, Intake, both, drop
+from hmacfs.services.quotas import Holding, Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
@@ -130,6 +135,7 @@ class Resumable:
         retries: Retries,
         clocks: Clocks,
         rules: ResumeRules,
+        quotas: Quotas | None = None,
     ) -> None:
         self._storage = storage
         self._partials = partials
@@ -141,6 +147,7 @@ class Resumable:
         self._retries = retries
         self._clocks = clocks
         self.rules = rules
+        self._quotas = quotas or Quotas()
 
     # X-Session-Token (protocol, section 5.1)
 
@@ -202,10 +209,13 @@ class Resumable:
         header = self._header(request, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
+            self._held(header),
             self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
                 self._write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
+            except TypeRefused:
+                raise  # nothing of it is kept
             except BaseException:
                 self._keep_longer(partial)
                 raise
@@ -228,7 +238,7 @@ class Resumable:
         with self._admission.upload(request.client, request.total):
             upload_id = self._partials.new_id(request.path)
             header = self._header(request, face, upload_id, note)
-            with self._created(header, drop_idle=True, is_draft=False) as partial:
+            with self._held(header), self._created(header, drop_idle=True, is_draft=False) as partial:
                 self._tell(partial, partial.look())
         return upload_id
 
@@ -249,7 +259,8 @@ class Resumable:
             upload.check_append(snapshot.extents, total, piece)
             if appending.total not in (None, total) or (appending.is_last and end not in (None, total)):
                 raise BadUploadLength
-            with self._admission.upload(appending.client, (total if end is None else end) - piece.first) as progress:
+            length = (total if end is None else end) - piece.first
+            with self._admission.upload(appending.client, length) as progress, self._held(partial.header):
                 self._write(partial, piece, body, appending.wanted, progress.wrote)
             after = self._after(partial, appending.wanted, ALWAYS, publishes=appending.is_last is not False)
             if appending.is_last and not after.is_complete:
@@ -285,13 +296,14 @@ class Resumable:
             upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
             self._tell_end(partial)
+            self._give_back(partial.header)
 
     # The common parts
 
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
-        with self._admission.upload(request.client, length) as progress:
+        with self._admission.upload(request.client, length) as progress, self._held(partial.header):
             self._write(partial, piece, body, request.wanted, progress.wrote)
         try:
             return self._after(partial, request.wanted, request.conditions, publishes=True)
@@ -394,7 +406,7 @@ class Resumable:
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, "session", request.token or secrets.token_urlsafe(24))
         try:
-            with self._created(header, drop_idle=False, is_draft=False) as partial:
+            with self._held(header), self._created(header, drop_idle=False, is_draft=False) as partial:
                 yield partial
         except UploadExists:  # another first piece was faster: continue its upload
             with self._session(request) as partial:
@@ -449,6 +461,13 @@ class Resumable:
             request.claim.proof if request.claim else "",
         )
 
+    def _held(self, header: UploadHeader) -> Holding:
+        """Its bytes are reserved, and stay so while something is kept of it. Raises QuotaExceeded."""
+        return self._quotas.held(header.path, header.total, header.uploader, resumable=True)
+
+    def _give_back(self, header: UploadHeader) -> None:
+        self._quotas.give_back(header.path, header.total, header.uploader)
+
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()
         upload.move(snapshot.state, Event.WRITE)
@@ -476,16 +495,30 @@ class Resumable:
         total = partial.header.total
         end = total if piece.end is None else piece.end
         claim = self._patiently(lambda: partial.claim(piece.first, end))
-        writing = _Writing(claim, piece.first, wanted, wrote)
+        judge = self._authority.policy.first_block(total) if piece.first == 0 else None
+        writing = _Writing(claim, piece.first, wanted, wrote, judge)
+        with self._without_refused(partial):
+            try:
+                if piece.end is None:
+                    self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
+                else:
+                    self._intake.collect(body, end - piece.first, writing.write, writing.tick)
+                writing.finish()
+            finally:
+                claim.release()
+                self._tell(partial, partial.look())
+
+    @contextmanager
+    def _without_refused(self, partial: PartialUpload) -> Iterator[None]:
+        """A ``with`` block after which nothing is left of an upload whose content is refused: it could never be
+        published."""
         try:
-            if piece.end is None:
-                self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
-            else:
-                self._intake.collect(body, end - piece.first, writing.write, writing.tick)
-            writing.finish()
-        finally:
-            claim.release()
-            self._tell(partial, partial.look())
+            yield
+        except TypeRefused:
+            partial.remove()
+            if not partial.is_draft:
+                self._tell_end(partial)
+            raise
 
     def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
@@ -524,14 +557,35 @@ class Resumable:
     def _finish(self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions) -> Progress:
         header = partial.header
         self._hold_alone(partial)
-        digest = self._verified(partial, wanted)
-        token_digest = header.key if header.face == "session" else ""
-        metadata = Metadata(header.content_type, digest, token_digest, header.uploader, header.expires_at)
-        entity = partial.publish(metadata, conditions)
+        try:
+            entity, metadata = self._publish(partial, wanted, conditions)
+        except RequestError:
+            self._give_back(header)  # unless it is kept, and may be published yet
+            raise
         self._tell_end(partial)
         self._uploads.tell(header.path, entity, metadata, self._clocks.wall() - header.started_at)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
+
+    def _publish(self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions) -> tuple[Entity, Metadata]:
+        header = partial.header
+        self._judge(partial)
+        digest = self._verified(partial, wanted)
+        token_digest = header.key if header.face == "session" else ""
+        metadata = Metadata(header.content_type, digest, token_digest, header.uploader, header.expires_at)
+        return partial.publish(metadata, conditions), metadata
+
+    def _judge(self, partial: PartialUpload) -> None:
+        """The content, as it lies on the disk: its first bytes may have come last, or in pieces too short to tell.
+
+        Raises:
+            TypeRefused: the upload is removed.
+        """
+        judge = self._authority.policy.first_block(partial.header.total)
+        if judge is not None:
+            # UploadGone: another request was faster, and publishing says what became of it.
+            with suppress(UploadGone), self._without_refused(partial):
+                partial.read(0, FIRST_BLOCK, judge.update)
 
     def _verified(self, partial: PartialUpload, wanted: Wanted) -> str:
         """The SHA-256 of the whole file; empty where nobody asked for a checksum of it.
@@ -599,20 +653,28 @@ class _Writing:
     Args:
         at: where the body begins in the file.
         wrote: told how many bytes of the body have been dealt with.
+        judge: of the content, where the body begins with its first byte.
     """
 
-    def __init__(self, claim: UploadClaim, at: int, wanted: Wanted, wrote: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        claim: UploadClaim,
+        at: int,
+        wanted: Wanted,
+        wrote: Callable[[int], None],
+        judge: FirstBlock | None,
+    ) -> None:
         self._claim = claim
         self._at = at
         self._expected = wanted.piece
         self._hasher = Hasher(checksum.algorithms(wanted.piece)) if wanted.piece else None
         self._wrote = wrote
+        self._judge = judge
+        hash_it = None if self._hasher is None else self._hasher.update
+        self._watch = both(hash_it, None if judge is None else judge.update)
 
     def write(self, block: memoryview) -> None:
-        hasher = self._hasher
-        is_wanted = self._claim.write(
-            block, self._at, record=hasher is None, watch=None if hasher is None else hasher.update
-        )
+        is_wanted = self._claim.write(block, self._at, record=self._hasher is None, watch=self._watch)
         self._at += len(block)
         self._wrote(len(block))
         if is_wanted:
@@ -624,6 +686,8 @@ class _Writing:
 
     def finish(self) -> None:
         """The body is whole. A piece with a checksum counts only now, and only if it has it."""
+        if self._judge is not None:
+            self._judge.finish()
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)

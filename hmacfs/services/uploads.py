@@ -13,8 +13,9 @@ from hmacfs.errors import PreconditionFailed, RequestError, TooManySessions
 from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.deduplicator import Deduplicator
-from hmacfs.services.intake import Body, Clocks, Intake
+from hmacfs.services.intake import Body, Clocks, Intake, Write, both
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.state.base import FileRow
@@ -33,6 +34,7 @@ class Uploads:
         most_sessions: MaxSessionsPerSlot.
         versions: None where a file that exists is never replaced.
         deduplicator: None where equal content is not looked for.
+        quotas: none unless told.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Uploads:
         most_sessions: int = 0,
         versions: Versions | None = None,
         deduplicator: Deduplicator | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -62,6 +65,7 @@ class Uploads:
         self._most_sessions = most_sessions
         self._versions = versions
         self._deduplicator = deduplicator
+        self._quotas = quotas or Quotas()
 
     @property
     def replaces(self) -> bool:
@@ -81,11 +85,14 @@ class Uploads:
             self.check_place(request)
         hasher = hasher_for(request, always=self._deduplicator is not None)
         try:
-            with self._admission.upload(request.client, request.total) as progress:
+            with (
+                self._admission.upload(request.client, request.total) as progress,
+                self._quotas.held(request.path, request.total, request.uploader),
+            ):
                 receive = self._receive_small if is_small else self._receive_large
                 entity, metadata = receive(request, body, hasher, progress)
         except RequestError as error:
-            if is_small and error.status in (400, 408, 429, 503, 507):
+            if is_small and error.status in (400, 403, 408, 429, 503, 507):
                 self.check_place(request)  # "exists" comes before these; a small file asks only when it matters
             raise
         self.tell(request.path, entity, metadata, self._clocks.now() - started)
@@ -99,11 +106,12 @@ class Uploads:
             total,
             metadata.content_type or "",
             metadata.sha256,
-            metadata.uploader,
+            self._quotas.uploader(path, metadata.uploader),
             int(self._clocks.wall()),
             metadata.expires_at,
         )
         self._recorder.file_stored(row)
+        self._quotas.settle(path, total, metadata.uploader)
         self._observer.upload_completed(str(path), total, seconds)
         if self._deduplicator is not None:
             self._deduplicator.published(path, entity, metadata)
@@ -147,14 +155,15 @@ class Uploads:
         if hasher is not None:
             hasher.update(content)
         metadata = metadata_of(request, verified(hasher, request))
-        entity = self._storage.store(request.path, content, metadata, request.conditions)
+        watch = self._first_block(request)
+        entity = self._storage.store(request.path, content, metadata, request.conditions, watch=watch)
         progress.wrote(request.total)
         return entity, metadata
 
     def _receive_large(
         self, request: UploadRequest, body: Body, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:
-        watch = hasher.update if hasher is not None else None
+        watch = both(hasher.update if hasher is not None else None, self._first_block(request))
         with self.counted(request.path):
             staged = self._retries.run(self._storage.stage, request.path)
 
@@ -168,6 +177,11 @@ class Uploads:
                 return staged.publish(metadata, request.conditions), metadata
             finally:
                 staged.discard()
+
+    def _first_block(self, request: UploadRequest) -> Write | None:
+        """What judges the content, in the job that writes it."""
+        judge = self._authority.policy.first_block(request.total)
+        return None if judge is None else judge.update
 
 
 def hasher_for(request: UploadRequest, *, always: bool) -> Hasher | None:

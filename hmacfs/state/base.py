@@ -2,7 +2,7 @@
 
 Disk is the truth about bytes, and nothing here is needed to take, resume or serve a file: state says what is there
 without a walk over the disk. So every verb may raise StateUnavailable, and callers that serve people never wait for
-one.
+one, but for the verb that decides about a quota.
 
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
@@ -106,6 +106,38 @@ def ended(key: str, started_ms: int, now: float) -> SessionRow:
     return SessionRow(key, "", 0, 0, "", "", started_ms, int(now) + END_SECONDS, is_over=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Bytes that an upload is going to take of its uploader's quota.
+
+    Attributes:
+        account: whose; ``core.quota.account_of``.
+        key: which upload; ``core.quota.reservation_key``. There is one reservation for a key.
+        size: bytes.
+        owner: tells the request that asked last from those that asked before it; empty: whichever it was.
+        expires_at: Unix seconds, after which it is as good as gone.
+    """
+
+    account: str
+    key: str
+    size: int
+    owner: str
+    expires_at: int
+
+
+class Grant(StrEnum):
+    """What became of a wish for a reservation: granted; too much for the quota; or it is not known how much the account
+    has, and ``count`` must tell first."""
+
+    GRANTED = "granted"
+    FULL = "full"
+    UNCOUNTED = "uncounted"
+
+
+MOST_RESERVATIONS = 1000
+"""Of one account; one more does not fit, however few bytes it has."""
+
+
 class Catalog(Protocol):
     """What was uploaded. Never needed to serve a file; ``hmacfs reindex`` rebuilds it from disk."""
 
@@ -119,6 +151,9 @@ class Catalog(Protocol):
 
     def list_files(self, after: str, limit: int) -> list[FileRow]:
         """At most ``limit`` (and MAX_PAGE) rows with a path behind ``after``, ordered by the path's UTF-8 bytes."""
+
+    def stored_bytes(self, uploader: str) -> int:
+        """The sizes of all files of ``uploader`` together."""
 
 
 class Sessions(Protocol):
@@ -193,7 +228,37 @@ class BanStore(Protocol):
         all lifted, which True says; the first fingerprint lifts none."""
 
 
-class Tier(Catalog, Sessions, Upkeep, Protocol):
+class Accounts(Protocol):
+    """How many bytes each uploader has and is about to have. Counts are copies of what the catalogue says: each holds
+    for a time, and may be forgotten at any moment. Times are Unix seconds of the caller's clock."""
+
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        """Reserve bytes if they, what is stored and all other living reservations fit into ``quota`` together.
+
+        One step: of several who ask at once, no more are granted than fit. A reservation with the same key is replaced,
+        and expires when the later of the two does.
+        """
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        """These uploads go on: what is reserved for them lives at least so long, and is there again if it was lost."""
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        """These uploads are in the catalogue: what is reserved for them counts as stored. Repeating it is harmless."""
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        """These uploads have ended otherwise. A reservation that another owner has taken over meanwhile stays."""
+
+    def used(self, account: str, now: int) -> int | None:
+        """Bytes stored and reserved; None where they are not counted."""
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:
+        """``stored`` bytes are in the catalogue. That holds until ``until``, with what is settled meanwhile."""
+
+    def forget_counts(self) -> None:
+        """No count holds any more; reservations stay."""
+
+
+class Tier(Catalog, Sessions, Upkeep, Accounts, Protocol):
     """One place that keeps state: Redis, PostgreSQL, MySQL or MariaDB, SQLite, or this process's memory.
 
     Attributes:

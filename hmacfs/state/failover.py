@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import BanStore, Cache, FileRow, Kind, Lower, SessionRow, Tier
+from hmacfs.state.base import BanStore, Cache, FileRow, Grant, Kind, Lower, Reservation, SessionRow, Tier
 from hmacfs.state.handover import Handover
 from hmacfs.state.members import Member, Serving, put
 from hmacfs.state.outdated import Entry, Outdated
@@ -100,6 +100,15 @@ class SharedState:
         """As Catalog says; what the serving tier knows, which is not all while a higher one is down."""
         return self._read(Kind.FILES, lambda tier: tier.list_files(after, limit))
 
+    def stored_bytes(self, uploader: str) -> int:
+        """As Catalog says. Raises StateUnavailable also while only a lower tier serves: that one does not know all."""
+        self._begin()
+        highest = self._chains[Kind.FILES][0]
+        if not highest.lives:
+            raise StateUnavailable(f"{highest.name} is down")
+        stored: int = highest.ask(lambda tier: tier.stored_bytes(uploader))
+        return stored
+
     # Sessions
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
@@ -132,6 +141,31 @@ class SharedState:
         if self._cache is None or not self._cache.lives:
             raise StateUnavailable("no Redis answers")
         return self._cache.ask(work)
+
+    # Accounts. Nothing of them is handed up: reservations are renewed by who holds them, and counts are made anew.
+
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        return self._read(Kind.SESSIONS, lambda tier: tier.reserve(wish, quota, now))
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        self._read(Kind.SESSIONS, lambda tier: tier.renew(reservations, now))
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        self._read(Kind.SESSIONS, lambda tier: tier.settle(reservations))
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        self._read(Kind.SESSIONS, lambda tier: tier.give_back(reservations))
+
+    def used(self, account: str, now: int) -> int | None:
+        return self._read(Kind.SESSIONS, lambda tier: tier.used(account, now))
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:
+        self._read(Kind.SESSIONS, lambda tier: tier.count(account, stored, now, until))
+
+    def forget_counts(self) -> None:
+        """In every tier that answers: which one serves next is not known."""
+        self._begin()
+        self._forget_counts()
 
     # Which tier
 
@@ -197,12 +231,23 @@ class SharedState:
             with self._handover.of(member):
                 if member is self._cache:
                     member.tier.distrust()
+                # Its own are from before it went away, and those of the others grow old from now on.
+                member.tier.forget_counts()
+                self._forget_counts()
                 member.breaker.probe_answered(self._clock())
         except StateUnavailable as error:
             member.breaker.probe_failed(error.detail, self._clock())
         except BaseException:
             member.breaker.probe_failed("the probe was interrupted", self._clock())
             raise
+
+    def _forget_counts(self) -> None:
+        for member in self._chains[Kind.SESSIONS]:
+            if member.lives:
+                try:
+                    member.ask(lambda tier: tier.forget_counts())
+                except StateUnavailable:
+                    pass  # it does so when it comes back
 
     def _begin(self) -> None:
         """Nobody is served before the tiers were looked at: a lower one may hold rows from before a restart."""

@@ -5,9 +5,19 @@ Nothing is shared with other workers and nothing survives. Over ``most_rows`` th
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from hmacfs.state.base import BanStore, FileRow, SessionRow, newest, page
+from hmacfs.state.base import (
+    MOST_RESERVATIONS,
+    BanStore,
+    FileRow,
+    Grant,
+    Reservation,
+    SessionRow,
+    newest,
+    page,
+)
 from hmacfs.state.memorybans import MemoryBans
 
 Row = TypeVar("Row")
@@ -25,6 +35,8 @@ class MemoryTier:
         self._sessions: dict[str, SessionRow] = {}
         self._leases: dict[str, tuple[str, int]] = {}
         self.bans: BanStore = MemoryBans()
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._reservations: dict[str, Reservation] = {}
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         with self._lock:
@@ -43,6 +55,10 @@ class MemoryTier:
             behind = [path for path in self._files if path > after]
             # Text sorts by code points, and so do the bytes of UTF-8.
             return [self._files[path] for path in sorted(behind)[: page(limit)]]
+
+    def stored_bytes(self, uploader: str) -> int:
+        with self._lock:
+            return sum(row.size for row in self._files.values() if row.uploader == uploader)
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
         with self._lock:
@@ -71,11 +87,63 @@ class MemoryTier:
             for key in [key for key, row in self._sessions.items() if row.expires_at <= now]:
                 del self._sessions[key]
 
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        with self._lock:
+            stored, until = self._counts.get(wish.account, (0, 0))
+            if until <= now:
+                return Grant.UNCOUNTED
+            others = [each for each in self._living(wish.account, now) if each.key != wish.key]
+            if stored + sum(each.size for each in others) + wish.size > quota or len(others) >= MOST_RESERVATIONS:
+                return Grant.FULL
+            self._keep(wish)
+            return Grant.GRANTED
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        with self._lock:
+            for each in reservations:
+                known = self._reservations.get(each.key, each)
+                self._keep(known if known.expires_at > now else each, each.expires_at)
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        with self._lock:
+            for each in reservations:
+                found = self._reservations.pop(each.key, None)
+                if found is not None and each.account in self._counts:
+                    stored, until = self._counts[each.account]
+                    self._counts[each.account] = stored + found.size, until
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        with self._lock:
+            for each in reservations:
+                if (found := self._reservations.get(each.key)) is not None and each.owner in ("", found.owner):
+                    del self._reservations[each.key]
+
+    def used(self, account: str, now: int) -> int | None:
+        with self._lock:
+            stored, until = self._counts.get(account, (0, 0))
+            return None if until <= now else stored + sum(each.size for each in self._living(account, now))
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:  # noqa: ARG002 - for tiers that purge
+        with self._lock:
+            self._put(self._counts, [(account, (stored, until))])
+
+    def forget_counts(self) -> None:
+        with self._lock:
+            self._counts.clear()
+
     def ping(self) -> None:
         """Always works."""
 
     def close(self) -> None:
         """Nothing to give up."""
+
+    def _living(self, account: str, now: int) -> list[Reservation]:
+        return [each for each in self._reservations.values() if each.account == account and each.expires_at > now]
+
+    def _keep(self, wish: Reservation, at_least: int = 0) -> None:
+        known = self._reservations.get(wish.key, wish)
+        expires_at = max(wish.expires_at, known.expires_at, at_least)
+        self._put(self._reservations, [(wish.key, replace(wish, expires_at=expires_at))])
 
     def _put(self, kept: dict[str, Row], new: Iterable[tuple[str, Row]]) -> None:
         for key, row in new:

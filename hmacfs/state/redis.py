@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress
-from hmacfs.state.base import BanStore, FileRow, SessionRow, page
+from hmacfs.state.base import MOST_RESERVATIONS, BanStore, FileRow, Grant, Reservation, SessionRow, page
 from hmacfs.state.batches import parts
 from hmacfs.state.redisbans import RedisBans
 
@@ -65,6 +65,8 @@ class RedisTier:
         self._list = f"{prefix}sessions"
         self._alive = f"{prefix}alive"
         self._lease = f"{prefix}lease:"
+        self._account = f"{prefix}account:"
+        self._counted = f"{prefix}counted"
         self._made: redis.Redis | None = None
         self.bans: BanStore = RedisBans(prefix, self._call)
         self._run_id = ""
@@ -94,6 +96,9 @@ class RedisTier:
 
     def list_files(self, after: str, limit: int) -> list[FileRow]:  # noqa: ARG002 - the port has them
         raise StateUnavailable("a cache has no list of files")
+
+    def stored_bytes(self, uploader: str) -> int:  # noqa: ARG002 - the port has it
+        raise StateUnavailable("a cache does not know all files")
 
     def distrust(self) -> None:
         with _translated():
@@ -126,6 +131,40 @@ class RedisTier:
 
     def purge(self, now: int) -> None:
         """Redis does so by itself."""
+
+    # Accounts
+
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        with _translated():
+            keys = [f"{self._account}{wish.account}", self._counted]
+            said = self._script("reserve")(
+                keys=keys, args=[wish.key, wish.size, wish.owner, wish.expires_at, quota, now, MOST_RESERVATIONS]
+            )
+        return Grant(said.decode())
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        entries = [(each.account, each.key, str(each.size), each.owner, str(each.expires_at)) for each in reservations]
+        self._run("renew_reservations", [], [self._account, now], entries)
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        self._run("end_reservations", [], [self._account, "settle"], _ends(reservations))
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        self._run("end_reservations", [], [self._account, "give back"], _ends(reservations))
+
+    def used(self, account: str, now: int) -> int | None:
+        with _translated():
+            said = self._script("used")(keys=[f"{self._account}{account}", self._counted], args=[now])
+        return None if said is None else int(said)
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:
+        with _translated():
+            keys = [f"{self._account}{account}", self._counted]
+            self._script("count")(keys=keys, args=[stored, now, until, _new_epoch(), _EPOCH_SECONDS])
+
+    def forget_counts(self) -> None:
+        with _translated():
+            self._client().delete(self._counted)
 
     # The tier itself
 
@@ -190,6 +229,10 @@ class RedisTier:
             script = self._script(name)
             for part in parts(entries):
                 script(keys=keys, args=[*fixed, *(value for entry in part for value in entry)])
+
+
+def _ends(reservations: Sequence[Reservation]) -> list[tuple[str, str, str]]:
+    return [(each.account, each.key, each.owner) for each in reservations]
 
 
 def _connection_class(address: RedisAddress) -> type[redis.Connection | redis.UnixDomainSocketConnection]:

@@ -85,6 +85,16 @@ files = Table(
     **_OPTIONS,
 )
 
+# Names may be longer than what an index of a tree takes. Most files have none, and need not be in it.
+files_by_uploader = Index(
+    "hmacfs_files_uploader",
+    files.c.uploader,
+    postgresql_using="hash",
+    postgresql_where=files.c.uploader != "",
+    sqlite_where=files.c.uploader != "",
+    mysql_length=191,
+)
+
 sessions = Table(
     "hmacfs_sessions",
     metadata,
@@ -151,6 +161,28 @@ marks = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("value", String(64), nullable=False),
+    **_OPTIONS,
+)
+
+counts = Table(
+    "hmacfs_counts",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("stored", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
+reservations = Table(
+    "hmacfs_reservations",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("owner", String(32), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("hmacfs_reservations_account", "account", "expires_at"),
+    Index("hmacfs_reservations_expiry", "expires_at"),
     **_OPTIONS,
 )
 
@@ -279,14 +311,17 @@ def _made(connection: Connection) -> int:
 
 
 def _upgrade(connection: Connection, names: set[str]) -> None:
-    """Tables of version 1 become those of version 2. It looks at the tables and not at what they say of themselves:
-    whoever began this may have been killed anywhere."""
+    """Tables of version 1 become those of version 2, and old ones of either get their newer index. It looks at the
+    tables and not at what they say of themselves: whoever began this may have been killed anywhere."""
     if sessions.name in names and not _has(connection, sessions, "is_over"):
         # Sessions are only an index of the partials on disk: each comes back with the next piece of its upload.
         connection.execute(text(f"DROP TABLE {sessions.name}"))
     if outdated.name in names and not _has(connection, outdated, "started_ms"):
         # An end of an upload that does not say when it began ends none; the files in the book must stay in it.
         connection.execute(text(f"ALTER TABLE {outdated.name} ADD COLUMN started_ms BIGINT NOT NULL DEFAULT 0"))
+
+    if files.name in names:
+        files_by_uploader.create(connection, checkfirst=True)
 
 
 def _has(connection: Connection, table: Table, column: str) -> bool:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, select
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.state import base, schema
+from hmacfs.state.accounts import SqlAccounts
 from hmacfs.state.base import BanStore, FileRow, Held, Kind, SessionRow, page
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.connections import Connections
@@ -29,7 +30,7 @@ _FILE_COLUMNS = [schema.files.c[name] for name in FileRow.__dataclass_fields__]
 _SESSION_COLUMNS = [schema.sessions.c[name] for name in SessionRow.__dataclass_fields__]
 
 
-class SqlTier:
+class SqlTier(SqlAccounts):
     """One SQL database as a tier.
 
     Args:
@@ -72,6 +73,16 @@ class SqlTier:
         path = schema.files.c.path
         query = select(*_FILE_COLUMNS).where(path > after).order_by(path).limit(page(limit))
         return [FileRow(*row) for row in self._all(query)]
+
+    def stored_bytes(self, uploader: str) -> int:
+        column = schema.files.c
+        # The second condition is for the index, which does not hold files without an uploader.
+        named = (
+            column.uploader == uploader,
+            func.length(column.uploader) == func.length(uploader),
+        )  # MySQL ignores spaces
+        query = select(func.sum(column.size)).where(*named, column.uploader != "")
+        return int(self._all(query)[0][0] or 0)
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
         self._write(Kind.SESSIONS, base.newest(rows))

@@ -107,9 +107,19 @@ class Storage(Protocol):
     def stage(self, path: SlotPath) -> Staged: ...
 
     def store(
-        self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions = ALWAYS
+        self,
+        path: SlotPath,
+        content: bytearray,
+        metadata: Metadata,
+        conditions: WriteConditions = ALWAYS,
+        *,
+        watch: Callable[[memoryview], None] | None = None,
     ) -> Entity:
-        """Stage, write and publish a small file in one job. Raises what these raise."""
+        """Stage, write and publish a small file in one job. Raises what these raise.
+
+        Args:
+            watch: gets the content first, in the same job; what it raises ends the job.
+        """
 
     def delete(self, path: SlotPath) -> bool:
         """Remove the file, what is kept of it, the slot's partials, and folders that are empty then; durable as

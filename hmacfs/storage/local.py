@@ -177,10 +177,16 @@ class LocalStorage:
         return LocalStaged(self, path, fd, name)
 
     def store(
-        self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions = ALWAYS
+        self,
+        path: SlotPath,
+        content: bytearray,
+        metadata: Metadata,
+        conditions: WriteConditions = ALWAYS,
+        *,
+        watch: Callable[[memoryview], None] | None = None,
     ) -> Entity:
         with os_errors_translated():
-            return patiently(self._short, self._store, path, content, metadata, conditions)
+            return patiently(self._short, self._store, path, content, metadata, conditions, watch)
 
     def delete(self, path: SlotPath) -> bool:
         with os_errors_translated():
@@ -280,7 +286,16 @@ class LocalStorage:
                 raise NotFound from error
             raise translated(error) from error
 
-    def _store(self, path: SlotPath, content: bytearray, metadata: Metadata, conditions: WriteConditions) -> Entity:
+    def _store(
+        self,
+        path: SlotPath,
+        content: bytearray,
+        metadata: Metadata,
+        conditions: WriteConditions,
+        watch: Callable[[memoryview], None] | None,
+    ) -> Entity:
+        if watch is not None:
+            watch(memoryview(content))
         fd, name = self.staging.create()
         try:
             fsutil.write_all(fd, memoryview(content), 0)

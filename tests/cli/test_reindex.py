@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hmacfs import tiers
 from hmacfs.cli import reindex
 from hmacfs.cli.reindex import Reindexing
-from hmacfs.core import paths
+from hmacfs.core import paths, quota
 from hmacfs.offload import InlinePool
 from hmacfs.settings import Settings
 from hmacfs.state.base import FileRow
@@ -241,6 +242,23 @@ def test_a_file_that_comes_back_while_its_row_is_forgotten_is_recorded(house: Ho
 
 
 # --- the command ---
+
+
+def test_whose_a_file_is_is_told_by_its_path_unless_its_row_says(house: House) -> None:
+    for path in ("romeo/x/new", "romeo/x/old", "romeo/x/known", "romeo/short"):
+        house.put(path)
+    house.catalog.record_files([row("romeo/x/old"), row("romeo/x/known", uploader="juliet@example.org")])
+
+    work = house.run(uploader_of=partial(quota.uploader_of, by_first_segment=True))
+
+    assert {each.path: each.uploader for each in house.rows()} == {
+        "romeo/short": "",
+        "romeo/x/known": "juliet@example.org",
+        "romeo/x/new": "romeo",
+        "romeo/x/old": "romeo",
+    }
+    assert work.recorded == 3
+    assert house.run(uploader_of=partial(quota.uploader_of, by_first_segment=True)).recorded == 0
 
 
 def state_of(folder: Path) -> SharedState:

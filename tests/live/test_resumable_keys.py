@@ -312,6 +312,15 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+RATE = MIB
+
+
+@pytest.fixture(scope="module")
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("paced"), MaxBytesPerSecond=RATE) as running:
+        yield running
+
+
 def unfinished(slot: Slot, way: str, first: Answer, offset: int, length: int) -> bytes:
     """The head of a request that continues an upload with ``length`` bytes."""
     if way == "session":
@@ -359,6 +368,18 @@ def test_max_uploads_per_client_counts_pieces(tuned: Server, way: str) -> None:
     until(lambda: put(tuned, f"one/after-{way}").status == 201, "its place is free again")
 
     assert face(refused) == (429, "too-many-uploads")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_max_bytes_per_second_holds_for_pieces(paced: Server, way: str) -> None:
+    slot = Slot(paced, f"paced/{way}", RATE + 2)
+    first = begun(slot, way, b"01")
+    started = time.monotonic()
+
+    last = continued(slot, way, first, 2, bytes(RATE))
+
+    assert last.status in (201, 204)
+    assert time.monotonic() - started >= 0.85  # the last eighth of a second's bytes is not paused for
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmacfs.core.checksum import NOTHING, Expected, Wanted
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.core.upload import Piece
@@ -17,6 +18,7 @@ from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.resumable import Appending, Progress, Resumable, ResumeRules
 from hmacfs.services.retrying import Retries
@@ -133,6 +135,8 @@ class House:
         limits: dict[str, int] | None = None,
         pace: dict[str, float] | None = None,
         versions: dict[str, int] | None = None,
+        policy: Policy = ANYTHING,
+        quota: int = 0,
         **shelf: Any,
     ) -> None:
         self.store = store
@@ -148,18 +152,20 @@ class House:
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
-        authority = Authority(Keyring(SECRET))
+        authority = Authority(Keyring(SECRET), policy=policy)
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
         self.versions = None if versions is None else kept_versions(store, storage, **versions)
+        by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
+        self.quotas = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count) if quota else Quotas()
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
-            kept.count, kept._most, self.versions,
+            kept.count, kept._most, self.versions, None, self.quotas,
         )  # fmt: skip
         self.resumable = Resumable(
             storage, kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks,
-            ResumeRules(TTL, in_any_order),
+            ResumeRules(TTL, in_any_order), self.quotas,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from hmacfs.core.retry import Schedule
 from hmacfs.errors import StateUnavailable
 from hmacfs.services import recorder
 from hmacfs.services.recorder import BATCH, MOST_FACTS, Recorder
-from hmacfs.state.base import END_SECONDS, FileRow, SessionRow, milliseconds
+from hmacfs.state.base import END_SECONDS, FileRow, Grant, Reservation, SessionRow, milliseconds
 from hmacfs.state.memory import MemoryTier
 from tests.support.polling import PATIENCE, until
 
@@ -503,3 +503,51 @@ def test_stopping_what_never_started_is_harmless(house: House) -> None:
     house.recorder.stop()
 
     assert house.tier.calls == []
+
+
+# --- quotas ---
+
+
+def reservation(number: int, owner: str = "") -> Reservation:
+    return Reservation("a" * 64, f"{number:064x}", 10, owner, 1_800_000_000)
+
+
+def counted(house: House) -> None:
+    house.tier.count("a" * 64, 0, 0, 1_800_000_000)
+    for number in (1, 2, 3):
+        assert house.tier.reserve(reservation(number, f"owner{number}"), 100, 0) is Grant.GRANTED
+
+
+def test_a_file_is_in_the_catalogue_before_its_reservation_is_settled(house: House) -> None:
+    counted(house)
+    house.tier.failures = [StateUnavailable()]
+    house.recorder._schedule = Schedule(0, 0)  # the catalogue fails, and nothing is tried again
+
+    house.recorder.quota_settled(reservation(1))
+    house.recorder.file_stored(file_row("a", 10))
+    house.recorder.flush()
+
+    assert house.tier.used("a" * 64, 0) == 30
+    assert house.tier._reservations.keys() == {reservation(number).key for number in (1, 2, 3)}
+
+
+def test_settled_and_given_back_reservations_end(house: House) -> None:
+    counted(house)
+
+    house.recorder.quota_settled(reservation(1))
+    house.recorder.quota_given_back(reservation(2, "owner2"))
+    house.recorder.quota_given_back(reservation(3, "another"))
+    house.recorder.flush()
+
+    assert house.tier.used("a" * 64, 0) == 20
+    assert house.tier._reservations.keys() == {reservation(3).key}
+
+
+def test_who_was_slower_takes_nothing_from_what_is_settled_in_the_same_batch(house: House) -> None:
+    counted(house)
+
+    house.recorder.quota_settled(reservation(1))
+    house.recorder.quota_given_back(reservation(1, "owner1"))  # of a request whose path was taken meanwhile
+    house.recorder.flush()
+
+    assert house.tier._counts["a" * 64][0] == 10

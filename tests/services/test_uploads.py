@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hmacfs.core import paths
+from hmacfs.core.policy import ANYTHING, Policy
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import (
@@ -40,10 +41,11 @@ from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.buffers import BufferPool
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
+from hmacfs.services.quotas import Quotas
 from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
 from hmacfs.services.uploads import Uploads
-from hmacfs.state.base import Catalog, FileRow, Sessions, Tier
+from hmacfs.state.base import Accounts, Catalog, FileRow, Sessions, Tier
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import fsutil, local
@@ -56,7 +58,7 @@ MAX = 1000
 BLOCK = 64
 WALL = 1_700_000_000.9
 """What the clock on the wall says."""
-VERBS = {name for port in (Catalog, Sessions, Tier) for name in vars(port) if not name.startswith("_")}
+VERBS = {name for port in (Catalog, Sessions, Accounts, Tier) for name in vars(port) if not name.startswith("_")}
 """Everything that could be a round trip to a tier."""
 
 
@@ -199,10 +201,21 @@ class House:
         self.admission = Admission(Limits(**limits), self.board, self.storage.free_bytes, self.clock.now)
         return self.admission
 
-    def uploads(self, max_size: int = MAX, type_from_extension: bool = False, **rules: float) -> Uploads:
+    def uploads(
+        self,
+        max_size: int = MAX,
+        type_from_extension: bool = False,
+        policy: Policy = ANYTHING,
+        quotas: Quotas | None = None,
+        **rules: float,
+    ) -> Uploads:
         clocks = Clocks(self.clock.now, self.clock.sleep, lambda: WALL)
         authority = Authority(
-            Keyring(SECRET), max_size=max_size, type_from_extension=type_from_extension, prefix="upload"
+            Keyring(SECRET),
+            max_size=max_size,
+            type_from_extension=type_from_extension,
+            prefix="upload",
+            policy=policy,
         )
         return Uploads(
             self.storage,
@@ -213,6 +226,7 @@ class House:
             clocks,
             self.recorder,
             Retries(Schedule(5, 2), self.clock.now, self.clock.sleep, lambda: 0.0),
+            quotas=quotas,
         )
 
     def body(self, *script: Step) -> ScriptedBody:

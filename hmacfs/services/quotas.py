@@ -1,0 +1,222 @@
+"""UserQuota: the bytes that one uploader may have in the store.
+
+An upload reserves its bytes before its body, one round trip to shared state. They count as stored once the recorder has
+written the file's row, and are given back when the upload ends otherwise. What is stored is counted by the catalogue; a
+tier keeps a copy of that count for a while. So who deletes a file need not say whose it was: nobody is refused by a
+count that is older than a few seconds.
+
+The quota is soft: while no tier answers, or the catalogue cannot be asked, uploads are taken all the same.
+"""
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hmacfs.core import quota
+from hmacfs.core.paths import SlotPath
+from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable
+from hmacfs.services.recorder import Recorder
+from hmacfs.state.base import Accounts, Catalog, Grant, Reservation
+
+COUNT_SECONDS = 900
+"""How long a count holds. It may be too low by what was stored while it was made, and heals with the next one."""
+
+FRESH_SECONDS = 5.0
+"""A count that is older refuses nobody: files may have been deleted since."""
+
+LEASE_SECONDS = 300
+"""For how long the bytes of an upload in one piece stay reserved after its process was killed."""
+
+RENEW_SECONDS = 100.0
+_RENEWED_AT_ONCE = 100
+_MOST_REMEMBERED = 10_000
+
+
+class State(Accounts, Catalog, Protocol):
+    """Where bytes are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRules:
+    """Attributes:
+    most: bytes of one uploader, UserQuota.
+    by_first_segment: QuotaByFirstSegment.
+    session_ttl: seconds, SessionTTL.
+    """
+
+    most: int
+    by_first_segment: bool = False
+    session_ttl: float = 86400.0
+
+
+Holding = AbstractContextManager[None]
+
+_FREELY: Holding = nullcontext()
+
+
+class Quotas:
+    """No quota: everybody may have everything."""
+
+    def uploader(self, path: SlotPath, named: str) -> str:  # noqa: ARG002
+        """Who is written into the catalogue. Args: named: whom the signature names, or empty."""
+        return named
+
+    def held(self, path: SlotPath, total: int, named: str, *, resumable: bool = False) -> Holding:  # noqa: ARG002
+        """A ``with`` block for an upload of ``total`` bytes. If it ends by an exception and nothing of the upload is
+        kept, its bytes are given back; otherwise they stay reserved.
+
+        Args:
+            resumable: what is kept of it stays reserved for SessionTTL.
+
+        Raises:
+            QuotaExceeded: on entering.
+        """
+        return _FREELY
+
+    def settle(self, path: SlotPath, total: int, named: str) -> None:
+        """The file was published, and left to the recorder before. Never waits."""
+
+    def give_back(self, path: SlotPath, total: int, named: str) -> None:
+        """The upload has ended otherwise; unless the slot has another one that goes on. Never waits for a tier."""
+
+    def start(self) -> None:
+        """Begin to look after what is held. Twice is harmless."""
+
+    def stop(self) -> None:
+        """End that."""
+
+
+class UserQuotas(Quotas):
+    """One quota for every uploader.
+
+    Args:
+        state: asked on the way of every upload of somebody known.
+        recorder: told how reservations end.
+        clock: Unix seconds.
+        partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        recorder: Recorder,
+        rules: QuotaRules,
+        clock: Callable[[], float],
+        partials_of: Callable[[SlotPath], int] | None = None,
+    ) -> None:
+        self._state = state
+        self._recorder = recorder
+        self._rules = rules
+        self._clock = clock
+        self._partials_of = partials_of
+        self._held: dict[str, tuple[Reservation, float]] = {}
+        self._counted_at: dict[str, float] = {}
+        self._ended_while_renewing: deque[Reservation] = deque(maxlen=_MOST_REMEMBERED)
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def uploader(self, path: SlotPath, named: str) -> str:
+        return quota.uploader_of(path, named, by_first_segment=self._rules.by_first_segment)
+
+    def held(self, path: SlotPath, total: int, named: str, *, resumable: bool = False) -> Holding:
+        uploader = self.uploader(path, named)
+        return self._hold(path, total, uploader, resumable) if uploader else _FREELY
+
+    def settle(self, path: SlotPath, total: int, named: str) -> None:
+        if uploader := self.uploader(path, named):
+            wish = self._wish(path, total, uploader, "", 0)
+            self._recorder.quota_settled(wish)
+            self._ended_while_renewing.append(wish)
+
+    def give_back(self, path: SlotPath, total: int, named: str) -> None:
+        uploader = self.uploader(path, named)
+        if uploader:
+            self._give_back(path, self._wish(path, total, uploader, "", 0))
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="quotas", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+
+    def renew(self) -> None:
+        """Keep what is held by this process, also in a tier that did not know of it. Raises StateUnavailable."""
+        now = self._clock()
+        self._ended_while_renewing.clear()
+        held = [replace(wish, expires_at=int(now + life)) for wish, life in self._held.values()]
+        for start in range(0, len(held), _RENEWED_AT_ONCE):
+            self._state.renew(held[start : start + _RENEWED_AT_ONCE], int(now))
+        for wish in tuple(self._ended_while_renewing):
+            self._recorder.quota_given_back(wish)  # it may have been brought back
+
+    @contextmanager
+    def _hold(self, path: SlotPath, total: int, uploader: str, resumable: bool) -> Iterator[None]:
+        life = max(LEASE_SECONDS, self._rules.session_ttl) if resumable else LEASE_SECONDS
+        wish = self._wish(path, total, uploader, secrets.token_hex(8), life)
+        self._reserve(wish, uploader)
+        self._held[wish.owner] = wish, life
+        try:
+            yield
+        except BaseException:
+            self._give_back(path, wish)
+            raise
+        finally:
+            del self._held[wish.owner]
+
+    def _wish(self, path: SlotPath, total: int, uploader: str, owner: str, life: float) -> Reservation:
+        account = quota.account_of(uploader)
+        key = quota.reservation_key(account, path, total)
+        return Reservation(account, key, total, owner, int(self._clock() + life))
+
+    def _reserve(self, wish: Reservation, uploader: str) -> None:
+        """Raises QuotaExceeded."""
+        most = self._rules.most
+        if wish.size > most:
+            raise QuotaExceeded("the file alone is larger than UserQuota")
+        try:
+            grant = self._state.reserve(wish, most, int(self._clock()))
+            if grant is not Grant.GRANTED and self._count(wish.account, uploader, grant):
+                grant = self._state.reserve(wish, most, int(self._clock()))
+        except StateUnavailable:
+            return  # the quota is soft
+        if grant is Grant.FULL:
+            raise QuotaExceeded("UserQuota")
+
+    def _count(self, account: str, uploader: str, grant: Grant) -> bool:
+        """Ask the catalogue what the account has stored; whether it was asked. Not again and again for somebody whose
+        quota is full."""
+        now = self._clock()
+        if grant is Grant.FULL and 0 <= now - self._counted_at.get(account, float("-inf")) < FRESH_SECONDS:
+            return False
+        try:
+            stored = self._state.stored_bytes(uploader)
+        except StateUnavailable:
+            return False
+        self._state.count(account, stored, int(now), int(now + COUNT_SECONDS))
+        if len(self._counted_at) >= _MOST_REMEMBERED:
+            self._counted_at.clear()
+        self._counted_at[account] = now
+        return True
+
+    def _give_back(self, path: SlotPath, wish: Reservation) -> None:
+        """Unless something is kept of an upload to this slot, which somebody may continue."""
+        try:
+            goes_on = self._partials_of is not None and self._partials_of(path) > 0
+        except RequestError:  # a failing disk; the reservation expires
+            goes_on = True
+        if not goes_on:
+            self._recorder.quota_given_back(wish)
+            self._ended_while_renewing.append(wish)
+
+    def _run(self) -> None:
+        while not self._ending.wait(RENEW_SECONDS):
+            try:
+                self.renew()
+            except StateUnavailable:
+                pass  # again in a while

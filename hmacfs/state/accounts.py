@@ -1,0 +1,197 @@
+"""How many bytes uploaders have, in an SQL database.
+
+What belongs together is one transaction, which begins with the lock of its accounts' counts. Without a count nothing is
+granted, so whoever grants has that lock, and sees what was granted before.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.dml import Insert
+
+from hmacfs.state import schema
+from hmacfs.state.base import MOST_RESERVATIONS, Grant, Reservation
+from hmacfs.state.batches import BATCH, parts
+
+T = TypeVar("T")
+
+_KEPT_SECONDS = 24 * 3600
+"""How long a count stays that does not hold any more; only the space that it takes matters."""
+
+_BEGIN = {
+    "sqlite": ("BEGIN IMMEDIATE",),
+    "postgresql": ("BEGIN",),
+    # Each statement sees what is committed, as in PostgreSQL, and no gaps between rows are locked.
+    "mysql": ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"),
+}
+
+
+class SqlAccounts(ABC):
+    """The part of a tier that counts bytes."""
+
+    @abstractmethod
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """``work`` on a connection to a server that has our tables. Raises StateUnavailable."""
+
+    def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
+        others = [schema.reservations.c.account == wish.account, schema.reservations.c.key != wish.key]
+        query = _sum_of(*others, schema.reservations.c.expires_at > now)
+
+        def reserve(connection: Connection) -> Grant:
+            with _transaction(connection):
+                stored = _counted(connection, wish.account, now)
+                if stored is None:
+                    return Grant.UNCOUNTED
+                reserved, number = connection.execute(query).one()
+                if stored + int(reserved or 0) + wish.size > quota or number >= MOST_RESERVATIONS:
+                    return Grant.FULL
+                connection.execute(_upsert(connection, "size", "owner"), asdict(wish))
+                return Grant.GRANTED
+
+        return self.run(reserve)
+
+    def renew(self, reservations: Sequence[Reservation], now: int) -> None:
+        table = schema.reservations
+
+        def renew(connection: Connection) -> None:
+            for part in parts(sorted(reservations, key=lambda each: each.key)):
+                with _transaction(connection):
+                    over = table.c.key.in_([each.key for each in part]), table.c.expires_at <= now
+                    connection.execute(delete(table).where(*over))
+                    connection.execute(_upsert(connection), [asdict(each) for each in part])
+
+        self.run(renew)
+
+    def settle(self, reservations: Sequence[Reservation]) -> None:
+        def settle(connection: Connection) -> None:
+            for part in parts(sorted(reservations, key=lambda each: each.account)):
+                with _transaction(connection):
+                    _settle(connection, part)
+
+        self.run(settle)
+
+    def give_back(self, reservations: Sequence[Reservation]) -> None:
+        table = schema.reservations
+
+        def give_back(connection: Connection) -> None:
+            for part in parts(sorted(reservations, key=lambda each: each.key)):
+                owned, any_owner = [each for each in part if each.owner], [each.key for each in part if not each.owner]
+                ours = and_(
+                    table.c.key.in_([each.key for each in owned]), table.c.owner.in_([each.owner for each in owned])
+                )
+                connection.execute(delete(table).where(or_(ours, table.c.key.in_(any_owner))))
+
+        self.run(give_back)
+
+    def used(self, account: str, now: int) -> int | None:
+        living = _sum_of(schema.reservations.c.account == account, schema.reservations.c.expires_at > now)
+        known = select(schema.counts.c.stored).where(schema.counts.c.account == account, schema.counts.c.until > now)
+
+        def used(connection: Connection) -> int | None:
+            stored = connection.execute(known).scalar()
+            return None if stored is None else int(stored) + int(connection.execute(living).one()[0] or 0)
+
+        return self.run(used)
+
+    def count(self, account: str, stored: int, now: int, until: int) -> None:
+        row = {"account": account, "stored": stored, "until": until}
+
+        def count(connection: Connection) -> None:
+            connection.execute(_replacing(connection, schema.counts), row)
+            _purge(connection, schema.reservations.c.key, schema.reservations.c.expires_at <= now)
+            _purge(connection, schema.counts.c.account, schema.counts.c.until <= now - _KEPT_SECONDS)
+
+        self.run(count)
+
+    def forget_counts(self) -> None:
+        self.run(lambda connection: connection.execute(delete(schema.counts)))
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """Connections commit each statement by itself; here several are one. After a deadlock the connection must be fit
+    for another attempt; after any other failure it is given up."""
+    for statement in _BEGIN[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+    try:
+        yield
+    except DBAPIError:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+
+
+def _sum_of(*conditions: ColumnElement[bool]) -> Any:
+    return select(func.sum(schema.reservations.c.size), func.count()).where(*conditions)
+
+
+def _counted(connection: Connection, account: str, now: int) -> int | None:
+    """What is stored, under a lock until the end of the transaction; None where that is not known."""
+    query = (
+        select(schema.counts.c.stored, schema.counts.c.until)
+        .where(schema.counts.c.account == account)
+        .with_for_update()
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None or row.until <= now else int(row.stored)
+
+
+def _settle(connection: Connection, settled: Sequence[Reservation]) -> None:
+    accounts = sorted({each.account for each in settled})
+    table = schema.reservations
+    lock = (
+        select(schema.counts.c.account).where(schema.counts.c.account.in_(accounts)).order_by(schema.counts.c.account)
+    )
+    connection.execute(lock.with_for_update()).all()
+    query = select(table.c.key, table.c.account, table.c.size).where(table.c.key.in_([each.key for each in settled]))
+    found = connection.execute(query.with_for_update()).all()
+    if not found:
+        return
+    connection.execute(delete(table).where(table.c.key.in_([row.key for row in found])))
+    more: Counter[str] = Counter()
+    for row in found:
+        more[row.account] += row.size
+    statement = update(schema.counts).where(schema.counts.c.account == bindparam("whose"))
+    statement = statement.values(stored=schema.counts.c.stored + bindparam("more"))
+    connection.execute(statement, [{"whose": account, "more": size} for account, size in sorted(more.items())])
+
+
+def _purge(connection: Connection, key: Column[Any], is_over: ColumnElement[bool]) -> None:
+    """Remove a page of rows that are over."""
+    found = connection.execute(select(key).where(is_over).limit(BATCH)).scalars().all()
+    if found:
+        connection.execute(delete(key.table).where(key.in_(found), is_over))
+
+
+def _replacing(connection: Connection, table: Table) -> Insert:
+    values = [column.name for column in table.columns if not column.primary_key]
+    return _insert(connection, table, dict.fromkeys(values))
+
+
+def _upsert(connection: Connection, *replaced: str) -> Insert:
+    """Insert a reservation, or prolong the one with its key. Args: replaced: columns that take their new value."""
+    later = func.max if connection.dialect.name == "sqlite" else func.greatest
+    return _insert(connection, schema.reservations, {**dict.fromkeys(replaced), "expires_at": later})
+
+
+def _insert(connection: Connection, table: Table, columns: dict[str, Any]) -> Insert:
+    """Insert, or update these columns: to the new value, or to what a function makes of the old and the new one."""
+    if connection.dialect.name == "mysql":
+        into_mysql = mysql.insert(table)
+        given: Any = into_mysql.inserted
+        return into_mysql.on_duplicate_key_update(_values(table, given, columns))
+    into: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    keys = [column.name for column in table.primary_key]
+    inserting: Insert = into.on_conflict_do_update(index_elements=keys, set_=_values(table, into.excluded, columns))
+    return inserting
+
+
+def _values(table: Table, given: Any, columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] if make is None else make(table.c[name], given[name]) for name, make in columns.items()}
