@@ -375,5 +375,6 @@ def test_block_after_fails_of_zero_bans_nobody_but_by_hand(tmp_path: Path, clien
         hmacfs("bans", "add", neighbour, "--config", str(server.config))
         until(lambda: is_banned(server, neighbour), "an operator may")
         assert listed(server, neighbour)[:2] == ["until it is lifted", "by hand"]
-        hmacfs("bans", "lift", "--all", "--config", str(server.config))
+        done = hmacfs("bans", "lift", "--all", "--config", str(server.config))
+        assert (done.returncode, done.stdout) == (0, f"Lifted: {neighbour}\n"), done.stderr
         until(lambda: is_free(server, neighbour), "and lift it")
