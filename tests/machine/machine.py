@@ -94,7 +94,7 @@ class SlotMachine(RuleBasedStateMachine):
     def whole(self, which: Which, pick: int, sending: Sending) -> None:
         """A PUT without Content-Range."""
         slot, token = self.slot(which), self.token(pick)
-        sent = self.body(slot.total, sending)
+        sent = self.body(slot.total, sending, needs_length=pick > 0)
         self.run(*self.sessions.whole(slot, token, sent, sending.checks), sending.kill, slot.path)
 
     @rule(which=choices.slots, kind=st.sampled_from(CREATIONS), sending=choices.sendings)
@@ -183,7 +183,7 @@ class SlotMachine(RuleBasedStateMachine):
         offset = self.model.session(slot, token).content.least if token else 0
         first = choices.first_byte(place, offset, slot.total)
         size = min(choices.length(sending.share, slot.total - first), slot.total - first)
-        sent = self.body(max(1, size), sending)
+        sent = self.body(max(1, size), sending, needs_length=place >= 0)
         self.run(*self.sessions.piece(slot, token, first, sent, sending.checks), sending.kill, slot.path)
 
     def slot(self, which: Which) -> Slot:
@@ -217,8 +217,12 @@ class SlotMachine(RuleBasedStateMachine):
         chosen = known if pick > 7 else living
         return chosen[-1 - pick % len(chosen)] if chosen else None
 
-    def body(self, size: int, sending: Sending) -> Body:
-        """Other bytes each time; a killed worker gets all of them, as far as it comes."""
+    def body(self, size: int, sending: Sending, *, needs_length: bool = False) -> Body:
+        """Other bytes each time; a killed worker gets all of them, as far as it comes.
+
+        Args:
+            needs_length: a chunked body would be refused whatever it is.
+        """
         self.count += 1
         cut = None if sending.kill is not None else choices.cut_at(sending.cut, size)
-        return body(self.count, size, cut, has_length=sending.has_length)
+        return body(self.count, size, cut, has_length=sending.has_length or needs_length)
