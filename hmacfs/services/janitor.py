@@ -51,8 +51,8 @@ class Janitor:
         with self._turn() as is_ours:
             if not is_ours:
                 return
-            for path, key in self._partials.sweep():
-                self._recorder.session_ended(key)
+            for path, key, started_at in self._partials.sweep():
+                self._recorder.session_ended(key, started_at)
                 self._observer.upload_expired(path)
 
     def _run(self) -> None:

@@ -103,8 +103,8 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self) -> Sequence[tuple[str, str]]:
-        removed: list[tuple[str, str]] = []
+    def sweep(self) -> Sequence[tuple[str, str, float]]:
+        removed: list[tuple[str, str, float]] = []
         for group in self._run(os.listdir, self.root):
             if group not in ("tokens", "sweep.lock"):
                 removed += self._run(self._sweep_group, group)
@@ -300,7 +300,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str) -> list[tuple[str, str]]:
+    def _sweep_group(self, group: str) -> list[tuple[str, str, float]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -308,11 +308,12 @@ class LocalPartials:
             for name in self._names(slot, LOG):
                 partial = self._open(slot, name)
                 if partial is not None:
-                    is_over = partial.look_now().state is not State.OPEN
+                    was_known = partial.look_now().state is State.OPEN and not partial.is_draft
                     if self._is_expired(partial) and partial.take_over_now():
                         partial.remove_now()
-                        if not is_over:
-                            removed.append((str(partial.header.path), partial.header.key))
+                        if was_known:
+                            header = partial.header
+                            removed.append((str(header.path), header.key, header.started_at))
                     partial.close()
             self._sweep_slot(slot)
         return removed

@@ -102,6 +102,7 @@ def upload_through(
     path = f"{variant}/{next(_numbers)}/{NAME}"
     target = f"{url_of(server, path)}?{query_of(server, path, source.size, TYPE, variant.protocol)}"
     memory = source.path.parent / f"{path.replace('/', '-')}.memory"
+    before = set(data_files(server))  # of an upload that failed, and may still be resumed
 
     with CuttingProxy(server.address, cut.places, cut.kind) as proxy:
         url = "http://{}:{}{}".format(*proxy.address, target)
@@ -112,7 +113,7 @@ def upload_through(
         assert not proxy.pending, f"never came to {list(proxy.pending)}"
         assert outcome.bytes == source.size
         check_stored(server, path, source)
-        check_nothing_left(server)
+        check_nothing_left(server, before)
     (server.store_dir / path).unlink()
     return Measured(outcome.resumed, proxy.forwarded - source.size)
 
@@ -130,15 +131,19 @@ def check_stored(server: Server, path: str, source: Source) -> None:
     assert answer["Content-Type"] == TYPE
 
 
-def check_nothing_left(server: Server) -> None:
-    """The upload's data is soon gone from the private folder, and no file of the store is open any more."""
+def check_nothing_left(server: Server, before: set[str]) -> None:
+    """The upload's data is soon gone from the private folder, and no file of the store is open any more.
+
+    Args:
+        before: what was there before the upload.
+    """
     try:
-        until(lambda: not left_behind(server), "nothing is left of the upload")
+        until(lambda: before.issuperset(data_files(server)), "nothing is left of the upload")
     except AssertionError as error:
-        raise AssertionError(f"left behind: {left_behind(server)}") from error
+        raise AssertionError(f"left behind: {set(data_files(server)) - before}") from error
 
 
-def left_behind(server: Server) -> list[str]:
+def data_files(server: Server) -> list[str]:
     """Data files in the store's private folder, and files open anywhere in the store.
 
     Journals (.log) and their second names in ``tokens`` stay until SessionTTL: they let HEAD and Ask answer after

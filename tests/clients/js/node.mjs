@@ -10,7 +10,7 @@ const ATTEMPTS = 20
 
 function attempt(job, seen) {
   return new Promise((resolve, reject) => {
-    const file = createReadStream(job.file)
+    const file = createReadStream(job.file).on('error', reject)
     const upload = new Upload(file, {
       endpoint: job.url,
       chunkSize: job.chunk,
