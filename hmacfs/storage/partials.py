@@ -184,6 +184,7 @@ class LocalPartials:
         with self.locked(slot):
             folder = self.slot_dir(slot)
             fsutil.make_private_directory(folder)
+            self._remove_dead(slot, name)
             if os.path.exists(os.path.join(folder, name)):
                 raise UploadExists
             # Counted under the lock under which bodies count partials, once they have announced themselves: of two
@@ -234,6 +235,7 @@ class LocalPartials:
         for name in self._names(slot, LOG):
             partial = self._open(slot, name)
             if partial is None:
+                self._remove_dead(slot, name)
                 continue
             is_dead_draft = partial.is_draft and partial.is_idle_now()
             if is_dead_draft or self._is_expired(partial):
@@ -288,6 +290,22 @@ class LocalPartials:
             raise
         os.close(journal.fd)
         return None
+
+    def _remove_dead(self, slot: str, name: str) -> None:
+        """What is left of an upload that has ended, where its process was killed before it had removed everything: it
+        would count for the slot, and keep its token from beginning anew, until SessionTTL. The slot is locked."""
+        try:
+            journal = Journal(os.open(os.path.join(self.slot_dir(slot), name), _OPEN), self._boot)
+        except FileNotFoundError:
+            return
+        try:
+            if journal.state is State.GONE:
+                fsutil.remove_file(os.path.join(self.slot_dir(slot), journal.header()[1]))
+                fsutil.remove_file(os.path.join(self.slot_dir(slot), name))
+        except StorageFailed:
+            pass  # damaged: swept one day
+        finally:
+            os.close(journal.fd)
 
     def _living(self, slot: str, name: str) -> LocalPartial | None:
         partial = self._open(slot, name)
