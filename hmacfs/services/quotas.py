@@ -18,7 +18,7 @@ from typing import Protocol
 
 from hmacfs.core import quota
 from hmacfs.core.paths import SlotPath
-from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable
+from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable, UploadComplete
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import Accounts, Catalog, Grant, Reservation
 
@@ -163,6 +163,8 @@ class UserQuotas(Quotas):
         self._held[wish.owner] = wish, life
         try:
             yield
+        except UploadComplete:
+            raise  # by another request, which settles what it is now
         except BaseException:
             self._give_back(path, wish)
             raise

@@ -134,21 +134,17 @@ def _sum_of(*conditions: ColumnElement[bool]) -> Any:
 
 def _counted(connection: Connection, account: str, now: int) -> int | None:
     """What is stored, under a lock until the end of the transaction; None where that is not known."""
-    query = (
-        select(schema.counts.c.stored, schema.counts.c.until)
-        .where(schema.counts.c.account == account)
-        .with_for_update()
-    )
-    row = connection.execute(query).one_or_none()
+    column = schema.counts.c
+    query = select(column.stored, column.until).where(column.account == account)
+    row = connection.execute(query.with_for_update()).one_or_none()
     return None if row is None or row.until <= now else int(row.stored)
 
 
 def _settle(connection: Connection, settled: Sequence[Reservation]) -> None:
     accounts = sorted({each.account for each in settled})
     table = schema.reservations
-    lock = (
-        select(schema.counts.c.account).where(schema.counts.c.account.in_(accounts)).order_by(schema.counts.c.account)
-    )
+    account = schema.counts.c.account
+    lock = select(account).where(account.in_(accounts)).order_by(account)
     connection.execute(lock.with_for_update()).all()
     query = select(table.c.key, table.c.account, table.c.size).where(table.c.key.in_([each.key for each in settled]))
     found = connection.execute(query.with_for_update()).all()

@@ -25,6 +25,7 @@ from hmacfs.errors import (
     NotFound,
     RequestError,
     StorageFailed,
+    TakenOver,
 )
 from hmacfs.services.authority import Authority
 from hmacfs.services.bans import BanList
@@ -34,7 +35,7 @@ from hmacfs.services.history import History
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
 from hmacfs.web import errors, requests, responses, tus
-from hmacfs.web.body import body_of
+from hmacfs.web.body import body_of, leave_soon
 from hmacfs.web.cors import Cors
 from hmacfs.web.draft import DraftFace
 from hmacfs.web.face import UPLOAD_METHODS, UPLOADS, Face, Resources
@@ -246,6 +247,8 @@ class Files:
                 self._site.bans.failed(exchange.client)
             exchange.hints = error.hints
             self._site.observer.signature_refused(exchange, error.reason, error.size, error.content_type)
+        elif isinstance(error, TakenOver):
+            leave_soon(environ)
         elif isinstance(error, StorageFailed):
             self._site.observer.failed(exchange, error)
         allow = self._methods if face is None else face.allow

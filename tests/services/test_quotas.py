@@ -21,6 +21,7 @@ from hmacfs.errors import (
     TooManyUploads,
     Truncated,
     TypeRefused,
+    UploadComplete,
 )
 from hmacfs.services import quotas as module
 from hmacfs.services import uploads
@@ -196,6 +197,13 @@ def test_bytes_are_given_back_on_every_way_out(desk: Desk, error: type[BaseExcep
 
     assert desk.used == 0
     assert desk.quotas._held == {}
+
+
+def test_bytes_that_another_request_published_are_left_to_its_settling(desk: Desk) -> None:
+    with pytest.raises(UploadComplete), desk.held(PATH, 100):
+        raise UploadComplete
+
+    assert desk.used == 100
 
 
 def test_giving_back_waits_for_no_tier(desk: Desk) -> None:
