@@ -116,7 +116,7 @@ def test_who_reads_it_goes_on(house: House) -> None:
 def test_the_partials_of_the_slot_go_and_others_stay(house: House) -> None:
     for path, token in (("a/file", "t" * 20), ("a/other", "u" * 20)):
         header = UploadHeader(paths.parse(path.encode()), 10, "a/b", "session", token, 0.0)
-        house.partials.create(header, others=0, drop_idle=False, is_draft=False).close()
+        house.partials.create(header, others=lambda: 0, drop_idle=False, is_draft=False).close()
     house.put("b/file")
     (house.store / "a").mkdir()
     os.link(house.store / "b" / "file", house.store / "a" / "file")  # published elsewhere, with a partial left over
