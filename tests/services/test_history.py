@@ -13,7 +13,7 @@ from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import BadSignature, Gone, NotFound, RangeNotSatisfiable
 from hmacfs.services.admission import Admission, Limits
-from hmacfs.services.authority import Authority
+from hmacfs.services.authority import Authority, Signed
 from hmacfs.services.downloads import DownloadRequest, DownloadRules, Downloads
 from hmacfs.services.history import CACHE_NEVER, History
 from hmacfs.services.retrying import Retries
@@ -30,6 +30,16 @@ def v3(method: str, path: str, expires: int) -> str:
     return hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest()
 
 
+class Judge(Authority):
+    """Counts how often it judged a download."""
+
+    judged = 0
+
+    def check_download(self, request: Signed) -> int:
+        self.judged += 1
+        return super().check_download(request)
+
+
 class House:
     """The use case over a real store with two versions of one path, at the time 1000; see ``asked`` for signatures."""
 
@@ -39,7 +49,7 @@ class House:
             self.archive.put(content, metadata=Metadata(content_type))
         admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
         retries = Retries(Schedule(0, 0), lambda: 0.0, lambda _: None, lambda: 0.0)
-        authority = Authority(Keyring(SECRET), v3=True, clock=lambda: 1_000.0)
+        self.judge = authority = Judge(Keyring(SECRET), v3=True, clock=lambda: 1_000.0)
         rules = DownloadRules(signed=signed, may_change=lambda: True)
         self.downloads = Downloads(self.archive.storage, admission, retries, authority, rules, clock=lambda: 1_000.0)
         self.history = History(self.archive.versions, self.downloads, authority.check_download)
@@ -130,6 +140,7 @@ def test_a_version_is_not_judged_twice_where_every_download_is_signed(tmp_path: 
     house = House(tmp_path / "store", signed=True)
 
     assert house.history.open(asked(), 1).cache_control == CACHE_NEVER
+    assert house.judge.judged == 1
     with pytest.raises(BadSignature):
         house.downloads.open(DownloadRequest(slot(PATH), Conditions(), "", False))
     house.archive.close()
