@@ -293,8 +293,9 @@ class Resumable:
             RequestError: the refusal; WrongOffset tells where the upload stands.
         """
         with self._by_id(upload_id) as partial:
-            if (state := partial.look().state) is State.PUBLISHED and appending.offset != partial.header.total:
-                # A browser repeats a request whose answer it lost: that is a wrong offset, which clients correct.
+            state, is_tus = partial.look().state, appending.is_last is None
+            if is_tus and state is State.PUBLISHED and appending.offset != partial.header.total:
+                # A browser repeats a request whose answer it lost: a wrong offset to tus, which clients correct.
                 raise WrongOffset(partial.header.total, appending.offset)
             upload.move(state, Event.WRITE)
             self._hold_alone(partial)

@@ -255,6 +255,8 @@ class LocalPartials:
 
     def _count(self, slot: str) -> int:
         """What has expired counts for nothing, whenever the next sweep comes."""
+        if not os.path.exists(os.path.join(self.root, slot[:2], "lock")):
+            return 0  # who makes the first partial here takes the lock after this look, and counts us then
         with self.locked(slot):
             return self._count_now(slot)
 
