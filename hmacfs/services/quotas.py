@@ -23,7 +23,10 @@ from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import Accounts, Catalog, Grant, Reservation
 
 COUNT_SECONDS = 900
-"""How long a count holds. It may be too low by what was stored while it was made, and heals with the next one."""
+"""How long a count holds. It may be wrong by what was lost on its way to shared state, and heals with the next one."""
+
+_COUNTINGS = 5
+"""How often it is counted while uploads of the same account end just then."""
 
 FRESH_SECONDS = 5.0
 """A count that is older refuses nobody: files may have been deleted since."""
@@ -196,11 +199,14 @@ class UserQuotas(Quotas):
         now = self._clock()
         if grant is Grant.FULL and 0 <= now - self._counted_at.get(account, float("-inf")) < FRESH_SECONDS:
             return False
-        try:
-            stored = self._state.stored_bytes(uploader)
-        except StateUnavailable:
-            return False
-        self._state.count(account, stored, int(now), int(now + COUNT_SECONDS))
+        for _ in range(_COUNTINGS):
+            mark = self._state.begin_count(account, int(now))
+            try:
+                stored = self._state.stored_bytes(uploader)
+            except StateUnavailable:
+                return False
+            if self._state.count(account, stored, mark, int(now), int(now + COUNT_SECONDS)):
+                break
         if len(self._counted_at) >= _MOST_REMEMBERED:
             self._counted_at.clear()
         self._counted_at[account] = now

@@ -92,7 +92,8 @@ class SqlAccounts(ABC):
 
     def used(self, account: str, now: int) -> int | None:
         living = _sum_of(schema.reservations.c.account == account, schema.reservations.c.expires_at > now)
-        known = select(schema.counts.c.stored).where(schema.counts.c.account == account, schema.counts.c.until > now)
+        column = schema.counts.c
+        known = select(column.stored).where(column.account == account, column.holds, column.until > now)
 
         def used(connection: Connection) -> int | None:
             stored = connection.execute(known).scalar()
@@ -100,18 +101,31 @@ class SqlAccounts(ABC):
 
         return self.run(used)
 
-    def count(self, account: str, stored: int, now: int, until: int) -> None:
-        row = {"account": account, "stored": stored, "until": until}
+    def begin_count(self, account: str, now: int) -> int:
+        """The row is made where there is none, so that what is settled from now on is seen."""
+        row = {"account": account, "stored": 0, "until": now, "holds": False, "settled": 0}
+        settled = select(schema.counts.c.settled).where(schema.counts.c.account == account)
 
-        def count(connection: Connection) -> None:
-            connection.execute(_replacing(connection, schema.counts), row)
+        def begin(connection: Connection) -> int:
+            connection.execute(_insert(connection, schema.counts, {"account": None}), row)
+            return int(connection.execute(settled).scalar() or 0)
+
+        return self.run(begin)
+
+    def count(self, account: str, stored: int, mark: int, now: int, until: int) -> bool:
+        column = schema.counts.c
+        statement = update(schema.counts).where(column.account == account, column.settled == mark)
+
+        def count(connection: Connection) -> bool:
+            done = connection.execute(statement.values(stored=stored, until=until, holds=True))
             _purge(connection, schema.reservations.c.key, schema.reservations.c.expires_at <= now)
-            _purge(connection, schema.counts.c.account, schema.counts.c.until <= now - _KEPT_SECONDS)
+            _purge(connection, column.account, column.until <= now - _KEPT_SECONDS)
+            return bool(done.rowcount)
 
-        self.run(count)
+        return self.run(count)
 
     def forget_counts(self) -> None:
-        self.run(lambda connection: connection.execute(delete(schema.counts)))
+        self.run(lambda connection: connection.execute(update(schema.counts).values(holds=False)))
 
 
 @contextmanager
@@ -135,9 +149,9 @@ def _sum_of(*conditions: ColumnElement[bool]) -> Any:
 def _counted(connection: Connection, account: str, now: int) -> int | None:
     """What is stored, under a lock until the end of the transaction; None where that is not known."""
     column = schema.counts.c
-    query = select(column.stored, column.until).where(column.account == account)
+    query = select(column.stored, column.until, column.holds).where(column.account == account)
     row = connection.execute(query.with_for_update()).one_or_none()
-    return None if row is None or row.until <= now else int(row.stored)
+    return int(row.stored) if row is not None and row.holds and row.until > now else None
 
 
 def _settle(connection: Connection, settled: Sequence[Reservation]) -> None:
@@ -155,7 +169,8 @@ def _settle(connection: Connection, settled: Sequence[Reservation]) -> None:
     for row in found:
         more[row.account] += row.size
     statement = update(schema.counts).where(schema.counts.c.account == bindparam("whose"))
-    statement = statement.values(stored=schema.counts.c.stored + bindparam("more"))
+    column = schema.counts.c
+    statement = statement.values(stored=column.stored + bindparam("more"), settled=column.settled + 1)
     connection.execute(statement, [{"whose": account, "more": size} for account, size in sorted(more.items())])
 
 
@@ -164,11 +179,6 @@ def _purge(connection: Connection, key: Column[Any], is_over: ColumnElement[bool
     found = connection.execute(select(key).where(is_over).limit(BATCH)).scalars().all()
     if found:
         connection.execute(delete(key.table).where(key.in_(found), is_over))
-
-
-def _replacing(connection: Connection, table: Table) -> Insert:
-    values = [column.name for column in table.columns if not column.primary_key]
-    return _insert(connection, table, dict.fromkeys(values))
 
 
 def _upsert(connection: Connection, *replaced: str) -> Insert:

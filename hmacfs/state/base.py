@@ -252,8 +252,15 @@ class Accounts(Protocol):
     def used(self, account: str, now: int) -> int | None:
         """Bytes stored and reserved; None where they are not counted."""
 
-    def count(self, account: str, stored: int, now: int, until: int) -> None:
-        """``stored`` bytes are in the catalogue. That holds until ``until``, with what is settled meanwhile."""
+    def begin_count(self, account: str, now: int) -> int:
+        """A mark for ``count``, taken before the catalogue is asked."""
+
+    def count(self, account: str, stored: int, mark: int, now: int, until: int) -> bool:
+        """``stored`` bytes are in the catalogue. That holds until ``until``, with what is settled meanwhile.
+
+        Returns whether it was taken: not if something was settled since ``mark``, because nobody knows whether that is
+        among these bytes. One that is in the catalogue and not settled yet is counted twice until the next count.
+        """
 
     def forget_counts(self) -> None:
         """No count holds any more; reservations stay."""

@@ -159,8 +159,11 @@ class SharedState:
     def used(self, account: str, now: int) -> int | None:
         return self._read(Kind.SESSIONS, lambda tier: tier.used(account, now))
 
-    def count(self, account: str, stored: int, now: int, until: int) -> None:
-        self._read(Kind.SESSIONS, lambda tier: tier.count(account, stored, now, until))
+    def begin_count(self, account: str, now: int) -> int:
+        return self._read(Kind.SESSIONS, lambda tier: tier.begin_count(account, now))
+
+    def count(self, account: str, stored: int, mark: int, now: int, until: int) -> bool:
+        return self._read(Kind.SESSIONS, lambda tier: tier.count(account, stored, mark, now, until))
 
     def forget_counts(self) -> None:
         """In every tier that answers: which one serves next is not known."""

@@ -36,6 +36,7 @@ class MemoryTier:
         self._leases: dict[str, tuple[str, int]] = {}
         self.bans: BanStore = MemoryBans()
         self._counts: dict[str, tuple[int, int]] = {}
+        self._settled: dict[str, int] = {}
         self._reservations: dict[str, Reservation] = {}
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
@@ -108,6 +109,8 @@ class MemoryTier:
         with self._lock:
             for each in reservations:
                 found = self._reservations.pop(each.key, None)
+                if found is not None:
+                    self._put(self._settled, [(each.account, self._settled.get(each.account, 0) + 1)])
                 if found is not None and each.account in self._counts:
                     stored, until = self._counts[each.account]
                     self._counts[each.account] = stored + found.size, until
@@ -123,9 +126,15 @@ class MemoryTier:
             stored, until = self._counts.get(account, (0, 0))
             return None if until <= now else stored + sum(each.size for each in self._living(account, now))
 
-    def count(self, account: str, stored: int, now: int, until: int) -> None:  # noqa: ARG002 - for tiers that purge
+    def begin_count(self, account: str, now: int) -> int:  # noqa: ARG002 - for tiers that purge
+        return self._settled.get(account, 0)
+
+    def count(self, account: str, stored: int, mark: int, now: int, until: int) -> bool:  # noqa: ARG002 - the same
         with self._lock:
+            if self._settled.get(account, 0) != mark:
+                return False
             self._put(self._counts, [(account, (stored, until))])
+            return True
 
     def forget_counts(self) -> None:
         with self._lock:

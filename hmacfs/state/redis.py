@@ -157,10 +157,16 @@ class RedisTier:
             said = self._script("used")(keys=[f"{self._account}{account}", self._counted], args=[now])
         return None if said is None else int(said)
 
-    def count(self, account: str, stored: int, now: int, until: int) -> None:
+    def begin_count(self, account: str, now: int) -> int:  # noqa: ARG002 - the port has it
+        with _translated():
+            settled: Any = self._client().hget(f"{self._account}{account}", "settled")
+        return int(settled or 0)
+
+    def count(self, account: str, stored: int, mark: int, now: int, until: int) -> bool:
         with _translated():
             keys = [f"{self._account}{account}", self._counted]
-            self._script("count")(keys=keys, args=[stored, now, until, _new_epoch(), _EPOCH_SECONDS])
+            args = [stored, mark, now, until, _new_epoch(), _EPOCH_SECONDS]
+            return bool(self._script("count")(keys=keys, args=args))
 
     def forget_counts(self) -> None:
         with _translated():

@@ -170,6 +170,8 @@ counts = Table(
     Column("account", String(64), primary_key=True),
     Column("stored", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
+    Column("holds", Boolean, nullable=False),
+    Column("settled", BigInteger, nullable=False),  # how often something was
     **_OPTIONS,
 )
 

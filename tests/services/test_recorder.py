@@ -513,7 +513,7 @@ def reservation(number: int, owner: str = "") -> Reservation:
 
 
 def counted(house: House) -> None:
-    house.tier.count("a" * 64, 0, 0, 1_800_000_000)
+    house.tier.count("a" * 64, 0, 0, 0, 1_800_000_000)
     for number in (1, 2, 3):
         assert house.tier.reserve(reservation(number, f"owner{number}"), 100, 0) is Grant.GRANTED
 

@@ -50,7 +50,7 @@ def asked(tier: Accounts, number: int, size: int, quota: int = 100, now: int = N
 
 
 def counted(tier: AnyTier, stored: int = 0, account: str = ALICE) -> AnyTier:
-    tier.count(account, stored, NOW, LATER)
+    assert tier.count(account, stored, tier.begin_count(account, NOW), NOW, LATER)
     return tier
 
 
@@ -205,6 +205,21 @@ def test_forgotten_counts_are_made_anew_and_reservations_stay(tier: Tier) -> Non
     assert counted(tier, 20).used(ALICE, NOW) == 30
 
 
+@pytest.mark.parametrize("was_counted", [True, False])
+def test_a_count_during_which_something_was_settled_is_not_taken(tier: Tier, was_counted: bool) -> None:
+    counted(tier)
+    asked(tier, 1, 60)
+    if not was_counted:
+        tier.forget_counts()
+    mark = tier.begin_count(ALICE, NOW)
+    tier.settle([wish(1, 60)])
+
+    assert not tier.count(ALICE, 0, mark, NOW, LATER)  # the catalogue was asked before the file was in it
+    assert tier.used(ALICE, NOW) == (60 if was_counted else None)
+    assert tier.count(ALICE, 60, tier.begin_count(ALICE, NOW), NOW, LATER)
+    assert tier.used(ALICE, NOW) == 60
+
+
 def test_settling_without_a_count_only_ends_the_reservation(tier: Tier) -> None:
     counted(tier)
     asked(tier, 1, 60)
@@ -212,6 +227,7 @@ def test_settling_without_a_count_only_ends_the_reservation(tier: Tier) -> None:
 
     tier.settle([wish(1, 60)])
 
+    assert tier.used(ALICE, NOW) is None
     assert counted(tier, 60).used(ALICE, NOW) == 60
 
 
@@ -342,7 +358,7 @@ def _done(tier: Tier, verb: str, mine: Reservation, now: int) -> object:
         case "give back":
             return tier.give_back([mine])  # type: ignore[func-returns-value]
         case "count":
-            return tier.count(mine.account, mine.size, now, now + 5)  # type: ignore[func-returns-value]
+            return tier.count(mine.account, mine.size, tier.begin_count(mine.account, now), now, now + 5)
     return tier.forget_counts()  # type: ignore[func-returns-value]
 
 
@@ -394,7 +410,7 @@ def test_what_is_over_is_removed_when_an_account_is_counted(tmp_path: Path) -> N
     asked(tier, 1, 10, expires_at=NOW + 5)
     asked(tier, 2, 10, expires_at=NOW + 10**6)
 
-    tier.count(ALICE, 0, NOW + 10**5, NOW + 10**6)
+    tier.count(ALICE, 0, 0, NOW + 10**5, NOW + 10**6)
 
     for table, left in (("hmacfs_reservations", 1), ("hmacfs_counts", 1)):
         query = text(f"SELECT count(*) FROM {table}")

@@ -8,8 +8,11 @@ for i = 3, #ARGV, 3 do
         if ARGV[2] == 'settle' or owner == '' or holder == owner then
             redis.call('HDEL', account, key)
         end
-        if ARGV[2] == 'settle' and redis.call('HEXISTS', account, 'stored') == 1 then
+        if ARGV[2] == 'settle' then
+            local life = redis.call('TTL', account) -- the hash may have been emptied a moment ago
+            redis.call('HINCRBY', account, 'settled', 1)
             redis.call('HINCRBY', account, 'stored', size)
+            redis.call('EXPIRE', account, math.max(life, 86400))
         end
     end
 end

@@ -1,6 +1,6 @@
 -- Reserve bytes of an account if they fit into its quota beside what is stored and reserved.
--- An account is a hash: "stored" and "until" of its count, "epoch" under which it was counted, and a field for each
--- reservation, named by its key: size, expiry and owner.
+-- An account is a hash: "stored" and "until" of its count, "epoch" under which it was counted, how often something was
+-- "settled", and a field for each reservation, named by its key: size, expiry and owner.
 -- KEYS: the account, the present epoch of counts. ARGV: key, size, owner, expiry, quota, now, most reservations.
 local now, expiry = tonumber(ARGV[6]), tonumber(ARGV[4])
 local all = redis.call('HGETALL', KEYS[1])
