@@ -52,9 +52,9 @@ def make_store(store: Path, count: int) -> None:
 @contextmanager
 def memory_folder() -> Iterator[Path]:
     """In memory, with room for as many inodes as it takes."""
-    with tempfile.TemporaryDirectory() as around:
-        with mounted(Path(around) / "memory", "-t", "tmpfs", "-o", "size=8g,nr_inodes=0", "tmpfs") as folder:
-            yield folder
+    options = ("-t", "tmpfs", "-o", "size=8g,nr_inodes=0", "tmpfs")
+    with tempfile.TemporaryDirectory() as around, mounted(Path(around) / "memory", *options) as folder:
+        yield folder
 
 
 @dataclass
