@@ -26,7 +26,7 @@ def uploads(config_path: str | None, as_json: bool) -> None:
     now = int(time.time())
     with shared_state(settings_of(config_path)) as state:
         rows = state.list_sessions(now, MAX_PAGE)
-    for row in sorted(rows, key=lambda row: row.started_at):
+    for row in sorted(rows, key=lambda row: row.started_ms):
         click.echo(_object(row) if as_json else _line(row, now))
     if not rows and not as_json:
         click.echo("There are no unfinished uploads.")
@@ -37,7 +37,7 @@ def uploads(config_path: str | None, as_json: bool) -> None:
 def _line(row: SessionRow, now: int) -> str:
     return (
         f"{paths.shown(row.path.encode())}  {_percent(row)} % of {units.shown_size(row.total)}  {row.face}  "
-        f"begun {units.shown_duration(now - row.started_at)} ago  "
+        f"begun {units.shown_duration(now - row.started_ms // 1000)} ago  "
         f"expires in {units.shown_duration(row.expires_at - now)}  {row.key[:_KEY_SHOWN]}"
     )
 
@@ -50,7 +50,7 @@ def _object(row: SessionRow) -> str:
         "percent": _percent(row),
         "type": row.content_type,
         "face": row.face,
-        "started_at": row.started_at,
+        "started_at": row.started_ms // 1000,
         "expires_at": row.expires_at,
         "key": row.key[:_KEY_SHOWN],
     }

@@ -5,13 +5,14 @@ Facts may be lost: when no tier can be written for long, or when the process is 
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from hmacfs.core.retry import Schedule
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import Catalog, FileRow, SessionRow, Sessions
+from hmacfs.state.base import Catalog, FileRow, SessionRow, Sessions, ended, milliseconds, newest
 
 FLUSH_SECONDS = 0.2
 """How old a fact may become before it is written, as long as a tier works."""
@@ -25,7 +26,7 @@ MOST_FACTS = 20_000
 STOP_SECONDS = 2.0
 """For writing what is queued when the process ends."""
 
-_FILE, _GONE, _SESSION, _ENDED = range(4)
+_FILE, _GONE, _SESSION = range(3)
 
 Fact = tuple[int, str, Any]
 """Which verb, the path or key that it is about, and what the verb is given of it."""
@@ -40,22 +41,30 @@ class State(Catalog, Sessions, Protocol):
 class Recorder:
     """Queues facts and writes them in batches, in their order, from a thread of its own (under gevent: a greenlet).
 
-    Make it in the process that serves; nothing runs before ``start``.
+    Make it in the process that serves; nothing runs before ``start``. Facts of uploads have an order of their own
+    (``state.base.rank``), because other workers have facts of the same upload and write them when they like.
 
     Args:
         state: where facts are written, never on a request.
         schedule: for a batch that could not be written.
         chance: evenly distributed, from 0 to 1, for every delay anew.
         warn: told in one sentence when facts begin to be lost, and when that is over. It must not raise.
+        clock: Unix seconds.
     """
 
     def __init__(
-        self, state: State, schedule: Schedule, chance: Callable[[], float], warn: Callable[[str], None]
+        self,
+        state: State,
+        schedule: Schedule,
+        chance: Callable[[], float],
+        warn: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._schedule = schedule
         self._chance = chance
         self._warn = warn
+        self._clock = clock
         self._facts: deque[Fact] = deque(maxlen=MOST_FACTS)
         self._in_hand = 0
         self._pushed_out = 0
@@ -88,9 +97,14 @@ class Recorder:
         """An upload has begun or gone on."""
         self._take((_SESSION, row.key, row))
 
-    def session_ended(self, key: str) -> None:
-        """An upload was finished, given up or removed; ``key`` as in SessionRow."""
-        self._take((_ENDED, key, key))
+    def session_ended(self, key: str, started_at: float) -> None:
+        """An upload was finished, given up or removed.
+
+        Args:
+            key: as in SessionRow.
+            started_at: Unix seconds, exactly as its rows were made from.
+        """
+        self._take((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
 
     def start(self) -> None:
         """Begin to write. Twice is harmless."""
@@ -137,10 +151,12 @@ class Recorder:
         """The oldest facts; of each path and key only the newest among them, at its place."""
         batch: _Batch = {}
         for _ in range(min(BATCH, len(self._facts))):
-            fact = self._facts.popleft()
-            subject = (fact[0] in (_FILE, _GONE), fact[1])
-            batch.pop(subject, None)
-            batch[subject] = fact
+            kind, name, said = self._facts.popleft()
+            subject = (kind != _SESSION, name)
+            known = batch.pop(subject, None)
+            if kind == _SESSION and known is not None:  # a request may look at its upload and tell of it later
+                said = newest([known[2], said])[name]
+            batch[subject] = (kind, name, said)
         return batch
 
     def _write(self, batch: _Batch) -> None:
@@ -168,7 +184,6 @@ class Recorder:
             (_FILE, state.record_files),
             (_GONE, state.forget_files),
             (_SESSION, state.save_sessions),
-            (_ENDED, state.forget_sessions),
         )
         for kind, verb in verbs:
             if said := [fact[2] for fact in batch.values() if fact[0] == kind]:

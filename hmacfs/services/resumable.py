@@ -36,7 +36,7 @@ from hmacfs.services.intake import Body, Clocks, Intake, drop
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
-from hmacfs.state.base import SessionRow
+from hmacfs.state.base import SessionRow, milliseconds
 from hmacfs.storage.base import (
     Entity,
     Metadata,
@@ -282,7 +282,7 @@ class Resumable:
             self._hold_alone(partial)
             upload.move(partial.look().state, Event.TERMINATE)  # it may have been published until it was ours
             partial.remove()
-            self._recorder.session_ended(partial.header.key)
+            self._tell_end(partial)
 
     # The common parts
 
@@ -458,6 +458,7 @@ class Resumable:
         if not partial.is_draft:
             if not ours.recorded:
                 partial.remove()
+                self._tell_end(partial)
             return
         known = self._partials.find(partial.header.path, "session", partial.header.secret)
         try:
@@ -472,6 +473,7 @@ class Resumable:
                 return
             partial.settle()
             partial.replace(known)
+            self._tell(partial, partial.look())
         finally:
             if known is not None:
                 known.close()
@@ -489,7 +491,7 @@ class Resumable:
         token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest)
         entity = partial.publish(metadata)
-        self._recorder.session_ended(header.key)
+        self._tell_end(partial)
         self._uploads.tell(header.path, header.total, metadata, self._clocks.wall() - header.started_at)
         done = self._progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
@@ -511,12 +513,14 @@ class Resumable:
             hasher.verify(expected)
         except ChecksumMismatch:
             partial.remove()
-            self._recorder.session_ended(partial.header.key)
+            if not partial.is_draft:
+                self._tell_end(partial)
             raise
         return hasher.sha256_hex() or ""
 
     def _tell(self, partial: PartialUpload, snapshot: Snapshot) -> None:
-        """Leave where the upload stands to the recorder."""
+        """Leave where the upload stands to the recorder. A draft began later than what its token stands for, and would
+        be taken for what followed it."""
         header = partial.header
         row = SessionRow(
             key=header.key,
@@ -525,11 +529,14 @@ class Resumable:
             offset=snapshot.extents.prefix,
             content_type=header.content_type,
             face=header.face,
-            started_at=int(header.started_at),
+            started_ms=milliseconds(header.started_at),
             expires_at=int(snapshot.changed_at + self.rules.ttl),
         )
-        if snapshot.state is State.OPEN:
+        if snapshot.state is State.OPEN and not partial.is_draft:
             self._recorder.session_changed(row)
+
+    def _tell_end(self, partial: PartialUpload) -> None:
+        self._recorder.session_ended(partial.header.key, partial.header.started_at)
 
     def _progress(self, partial: PartialUpload, snapshot: Snapshot) -> Progress:
         header = partial.header

@@ -58,9 +58,9 @@ def remove_stale_uploads(means: Means) -> int:
     if means.grounds.partials is None:
         return 0
     found = means.grounds.partials.sweep(removes=means.removes)
-    for path, key in found:
+    for path, key, started_at in found:
         if means.removes:
-            means.ledger.session_ended(key)
+            means.ledger.session_ended(key, started_at)
         means.observer.upload_expired(path)
     return len(found)
 

@@ -7,7 +7,7 @@ one.
 Drivers' errors are translated once, in the adapter: StateUnavailable is the only error that leaves it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -45,14 +45,15 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One unfinished upload.
+    """One unfinished upload; or, with ``is_over``, that there is none any more (see ``ended``).
 
     Attributes:
         key: SHA-256 of the token or upload id as 64 hex digits: what could continue the upload is never in here.
         path: PATH of the slot, as text.
         total, offset: bytes; ``offset`` is the length of the gap-free prefix when the row was written.
         face: "session", "tus" or "draft".
-        started_at, expires_at: Unix seconds; after the latter the row is as good as gone.
+        started_ms: Unix milliseconds, so that two uploads under one key within a second are told apart.
+        expires_at: Unix seconds, after which the row is as good as gone.
     """
 
     key: str
@@ -61,8 +62,46 @@ class SessionRow:
     offset: int
     content_type: str
     face: str
-    started_at: int
+    started_ms: int
     expires_at: int
+    is_over: bool = False
+
+
+END_SECONDS = 600
+"""How long the end of an upload is remembered: longer than a worker may hold back what it knew of it before."""
+
+ORDER = ("started_ms", "is_over", "offset", "expires_at")
+"""What makes one row of a key newer than another, the weightiest first. No fact of an upload takes one of these back,
+so every process can tell which of two rows is newer, in whatever order they come."""
+
+
+def rank(row: SessionRow) -> tuple[int, bool, int, int]:
+    """Compares rows of one key: the greater is the newer. The fields of ORDER."""
+    return row.started_ms, row.is_over, row.offset, row.expires_at
+
+
+def newest(rows: Iterable[SessionRow]) -> dict[str, SessionRow]:
+    """Of each key the newest row."""
+    kept: dict[str, SessionRow] = {}
+    for row in rows:
+        if row.key not in kept or rank(row) >= rank(kept[row.key]):
+            kept[row.key] = row
+    return kept
+
+
+def milliseconds(seconds: float) -> int:
+    """The unit of ``started_ms``: the same number in every process for the same moment."""
+    return int(seconds * 1000)
+
+
+def ended(key: str, started_ms: int, now: float) -> SessionRow:
+    """The end of the upload that began at ``started_ms`` as a row: newer than every row of that upload and of those
+    before it under the same key, and never seen.
+
+    Args:
+        now: Unix seconds.
+    """
+    return SessionRow(key, "", 0, 0, "", "", started_ms, int(now) + END_SECONDS, is_over=True)
 
 
 class Catalog(Protocol):
@@ -84,16 +123,17 @@ class Sessions(Protocol):
     """Unfinished uploads, for people and for counting; the partial on disk is the truth."""
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
-        """Insert, or replace by key; all rows in one round trip."""
+        """Insert, or replace by key what is not newer (``rank``); ends are rows as well. All in one round trip.
+
+        Comparing and replacing is one step: workers that write what they know in any order leave the same rows.
+        """
 
     def find_session(self, key: str, now: int) -> SessionRow | None:
-        """None when unknown or expired at ``now``, Unix seconds."""
-
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        """Unknown keys are no error."""
+        """None when unknown, over, or expired at ``now``, Unix seconds."""
 
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
-        """At most ``limit`` (and MAX_PAGE) rows that live at ``now``, those that expire first come first."""
+        """At most ``limit`` (and MAX_PAGE) rows of uploads that are not over and live at ``now``, those that expire
+        first come first."""
 
 
 class Upkeep(Protocol):

@@ -16,8 +16,8 @@ from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import Cache, FileRow, Kind, Lower, SessionRow, Tier
 from hmacfs.state.handover import Handover
-from hmacfs.state.members import Member, Serving, put, remove
-from hmacfs.state.outdated import Outdated
+from hmacfs.state.members import Member, Serving, put
+from hmacfs.state.outdated import Entry, Outdated
 from hmacfs.state.sql import SqlTier
 from hmacfs.state.turnstile import Turnstile
 
@@ -73,7 +73,8 @@ class SharedState:
     def record_files(self, rows: Sequence[FileRow]) -> None:
         """As Catalog says. Raises ValueError for a path that no tier could keep."""
         fitting = [_fitting_file(row) for row in rows]
-        self._write(Kind.FILES, [row.path for row in rows], lambda tier: put(tier, Kind.FILES, fitting))
+        outdated = [Entry(row.path) for row in rows]
+        self._write(Kind.FILES, lambda tier: put(tier, Kind.FILES, fitting), below=outdated)
         self._tell_cache(lambda cache: cache.record_files(fitting))
 
     def find_file(self, path: str) -> FileRow | None:
@@ -87,7 +88,7 @@ class SharedState:
         return found
 
     def forget_files(self, paths: Sequence[str]) -> None:
-        self._write(Kind.FILES, paths, lambda tier: remove(tier, Kind.FILES, paths), forgets=True)
+        self._write(Kind.FILES, lambda tier: tier.forget_files(paths), anywhere=[Entry(path) for path in paths])
         self._tell_cache(lambda cache: cache.forget_files(paths))
 
     def list_files(self, after: str, limit: int) -> list[FileRow]:
@@ -98,13 +99,12 @@ class SharedState:
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
         fitting = [replace(row, content_type=row.content_type[:_TEXT]) for row in rows]
-        self._write(Kind.SESSIONS, [row.key for row in rows], lambda tier: put(tier, Kind.SESSIONS, fitting))
+        # An older copy below loses when it is handed up; but one may outlive what is remembered of its upload's end.
+        ends = [Entry(row.key, row.started_ms) for row in rows if row.is_over]
+        self._write(Kind.SESSIONS, lambda tier: put(tier, Kind.SESSIONS, fitting), anywhere=ends)
 
     def find_session(self, key: str, now: int) -> SessionRow | None:
         return self._read(Kind.SESSIONS, lambda tier: tier.find_session(key, now))
-
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        self._write(Kind.SESSIONS, keys, lambda tier: remove(tier, Kind.SESSIONS, keys), forgets=True)
 
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         return self._read(Kind.SESSIONS, lambda tier: tier.list_sessions(now, limit))
@@ -204,13 +204,16 @@ class SharedState:
         self._begin()
         return self._first(kind, verb)[1]
 
-    def _write(self, kind: Kind, keys: Sequence[str], verb: Callable[[Tier], None], *, forgets: bool = False) -> None:
-        if not keys:
-            return
+    def _write(
+        self, kind: Kind, verb: Callable[[Tier], None], *, below: Sequence[Entry] = (), anywhere: Sequence[Entry] = ()
+    ) -> None:
+        """Args: below, anywhere: what a dead tier has wrong from now on if it lies below the one that serves, or in any
+        case. Above it, new rows are going to be moved up."""
         self._begin()
         with self._turnstile.passing():
-            place, _ = self._first(kind, verb)
-            self._note_outdated(kind, keys, place, forgets)
+            served, _ = self._first(kind, verb)
+            for place, member in enumerate(self._chains[kind]):
+                self._note_outdated(member, kind, [*anywhere, *below] if place > served else anywhere)
 
     def _first(self, kind: Kind, verb: Callable[[Tier], T]) -> tuple[int, T]:
         """The place in the chain of the tier that served, and its answer."""
@@ -222,16 +225,14 @@ class SharedState:
                     continue
         raise StateUnavailable("no tier of state answers")
 
-    def _note_outdated(self, kind: Kind, keys: Sequence[str], served: int, forgets: bool) -> None:
-        """Copies that a dead tier keeps are wrong from now on, unless new rows are going to be moved up to it."""
-        for place, member in enumerate(self._chains[kind]):
-            if member.lives or member is self._embedded or not self._embedded.lives:
-                continue
-            if forgets or place > served:
-                try:
-                    self._embedded.ask(lambda _, name=member.name: self._outdated.add(name, kind, keys))  # type: ignore[misc]
-                except StateUnavailable:
-                    return  # the verb itself was served; the embedded tier is dead now, and says so
+    def _note_outdated(self, member: Member[Any], kind: Kind, entries: Sequence[Entry]) -> None:
+        """Copies that a dead tier keeps are wrong from now on."""
+        if member.lives or member is self._embedded or not self._embedded.lives or not entries:
+            return
+        try:
+            self._embedded.ask(lambda _: self._outdated.add(member.name, kind, entries))
+        except StateUnavailable:
+            pass  # the verb itself was served; the embedded tier is dead now, and says so
 
     def _ask_cache(self, path: str) -> tuple[bool, FileRow | None]:
         if self._cache is None or not self._cache.lives:

@@ -1,7 +1,7 @@
 """What happens before a tier that was away serves again: it gives up what changed meanwhile and takes what others took.
 
 One process of a machine does this at a time. Rows move up and do not stay below, so what lies in a lower tier is what
-has not been handed up yet, whoever left it there and however long ago.
+has not been handed up yet, whoever left it there and however long ago. A session that is newer above stays as it is.
 
 Not covered: another process that notices two seconds later that the tier is back may still write below until then. Its
 own handover moves that up; in between our readers do not see it.
@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import Held, Kind, Lower
+from hmacfs.state.base import Held, Kind, Lower, Tier, ended
 from hmacfs.state.batches import BATCH
-from hmacfs.state.members import Member, put, remove
-from hmacfs.state.outdated import Outdated
+from hmacfs.state.members import Member, put
+from hmacfs.state.outdated import Entry, Outdated
 from hmacfs.state.turnstile import Turnstile
 
 _LOCK_SECONDS = 0.5
@@ -72,13 +72,13 @@ class Handover:
             living = [other for other in chain if other.lives or other is member]
             if living[-1] is chain[-1]:  # the book is there
                 for other in living:
-                    self._remove_outdated(other, kind)
+                    self._mend_outdated(other, kind)
             for source in living[1:]:
                 self._move(kind, source, living[0], member)
 
-    def _remove_outdated(self, member: Member[Any], kind: Kind) -> None:
+    def _mend_outdated(self, member: Member[Any], kind: Kind) -> None:
         while page := self._outdated.page(member.name, kind):
-            member.ask(partial(remove, kind=kind, keys=list(page)))
+            member.ask(partial(_forget, kind=kind, entries=page))
             self._outdated.clear(member.name, kind, page)
             if len(page) < BATCH:
                 return
@@ -117,6 +117,13 @@ class Handover:
             return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateUnavailable(f"{self._lock_path}: {error.strerror}") from error
+
+
+def _forget(tier: Tier, kind: Kind, entries: Sequence[Entry]) -> None:
+    if kind is Kind.FILES:
+        tier.forget_files([entry.key for entry in entries])
+    else:  # not removed: another server may have told it of an upload that began later
+        tier.save_sessions([ended(entry.key, entry.started_ms, time.time()) for entry in entries])
 
 
 def _release(tier: Lower, held: Held) -> None:

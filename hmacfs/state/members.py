@@ -66,11 +66,3 @@ def put(tier: Tier, kind: Kind, rows: Sequence[Row]) -> None:
         tier.record_files(cast(Sequence[FileRow], rows))
     else:
         tier.save_sessions(cast(Sequence[SessionRow], rows))
-
-
-def remove(tier: Tier, kind: Kind, keys: Sequence[str]) -> None:
-    """Forget rows of one kind."""
-    if kind is Kind.FILES:
-        tier.forget_files(keys)
-    else:
-        tier.forget_sessions(keys)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from hmacfs.state.base import FileRow, SessionRow, page
+from hmacfs.state.base import FileRow, SessionRow, newest, page
 
 Row = TypeVar("Row")
 
@@ -44,20 +44,16 @@ class MemoryTier:
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
         with self._lock:
-            self._put(self._sessions, ((row.key, row) for row in rows))
+            known = [self._sessions[row.key] for row in rows if row.key in self._sessions]
+            self._put(self._sessions, newest([*known, *rows]).items())
 
     def find_session(self, key: str, now: int) -> SessionRow | None:
         row = self._sessions.get(key)
-        return row if row is not None and row.expires_at > now else None
-
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        with self._lock:
-            for key in keys:
-                self._sessions.pop(key, None)
+        return row if row is not None and _lives(row, now) else None
 
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         with self._lock:
-            living = [row for row in self._sessions.values() if row.expires_at > now]
+            living = [row for row in self._sessions.values() if _lives(row, now)]
         return sorted(living, key=lambda row: (row.expires_at, row.key))[: page(limit)]
 
     def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
@@ -85,3 +81,7 @@ class MemoryTier:
             kept[key] = row
         while len(kept) > self._most:
             del kept[next(iter(kept))]
+
+
+def _lives(row: SessionRow, now: int) -> bool:
+    return row.expires_at > now and not row.is_over

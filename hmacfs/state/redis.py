@@ -24,7 +24,7 @@ from hmacfs.state.addresses import RedisAddress
 from hmacfs.state.base import FileRow, SessionRow, page
 from hmacfs.state.batches import parts
 
-PREFIX = "hmacfs:1:"
+PREFIX = "hmacfs:2:"
 """The number changes with the form of what is kept, so that old and new servers do not read each other's."""
 
 # A hung server counts as dead within their sum, a second. Names are resolved without a limit: give an address.
@@ -98,18 +98,14 @@ class RedisTier:
     # Sessions
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
-        latest = {row.key: row for row in rows}
-        entries = [(row.key, str(row.expires_at), _text(row)) for row in latest.values()]
+        entries = [(row.key, str(row.expires_at), _text(row)) for row in rows]
         self._run("save_sessions", [self._list], [self._session, _MOST_SESSIONS, _LONGEST_SECONDS], entries)
 
     def find_session(self, key: str, now: int) -> SessionRow | None:
         with _translated():
             text = self._client().get(f"{self._session}{key}")
         row = SessionRow(*json.loads(text)) if text else None
-        return row if row is not None and row.expires_at > now else None
-
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        self._run("forget_sessions", [self._list], [self._session], [(key,) for key in keys])
+        return row if row is not None and row.expires_at > now and not row.is_over else None
 
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         if page(limit) == 0:

@@ -4,7 +4,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -19,6 +21,8 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    text,
+    tuple_,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Dialect
@@ -27,8 +31,10 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
+from hmacfs.state.base import ORDER
 
 VERSION = 2
+"""2: sessions have an order, and the book of what is outdated says which upload it means."""
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -63,6 +69,7 @@ class PathText(TypeDecorator[str]):
 metadata = MetaData()
 
 # ``revision`` is a random number, new with every write: what was handed up is told from what was written since.
+# A table with an ``order`` keeps a row that is newer by these columns, the weightiest first.
 files = Table(
     "hmacfs_files",
     metadata,
@@ -86,10 +93,12 @@ sessions = Table(
     Column("offset", BigInteger, nullable=False),
     Column("content_type", String(255), nullable=False),
     Column("face", String(16), nullable=False),
-    Column("started_at", BigInteger, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("is_over", Boolean, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Index("hmacfs_sessions_expiry", "expires_at", "key"),
+    info={"order": ORDER},
     **_OPTIONS,
 )
 
@@ -99,7 +108,9 @@ outdated = Table(
     Column("tier", String(16), primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("key", PathText, primary_key=True),
+    Column("started_ms", BigInteger, nullable=False, server_default="0"),  # of the upload that ended; 0 for files
     Column("revision", BigInteger, nullable=False),
+    info={"order": ("started_ms",)},
     **_OPTIONS,
 )
 
@@ -122,21 +133,14 @@ schema = Table(
 
 
 def upsert(table: Table, dialect: str) -> Insert:
-    """Insert, or replace all columns of the row with the same primary key: one statement however many rows."""
-    keys = [column.name for column in table.primary_key]
-    values = [column.name for column in table.columns if column.name not in keys]
+    """Insert, or replace all columns of the row with the same primary key: one statement however many rows.
+
+    A table with an order keeps the row that it has where that one is newer.
+    """
     if dialect == "mysql":
-        statement = mysql.insert(table)
-        return statement.on_duplicate_key_update({name: statement.inserted[name] for name in values})
-    if dialect == "postgresql":
-        into_postgres = postgresql.insert(table)
-        return into_postgres.on_conflict_do_update(
-            index_elements=keys, set_={name: into_postgres.excluded[name] for name in values}
-        )
-    into_sqlite = sqlite.insert(table)
-    return into_sqlite.on_conflict_do_update(
-        index_elements=keys, set_={name: into_sqlite.excluded[name] for name in values}
-    )
+        return _mysql_upsert(table)
+    into: postgresql.Insert | sqlite.Insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return _on_conflict(table, into)
 
 
 def upsert_columns(table: Table) -> Insert:
@@ -146,12 +150,45 @@ def upsert_columns(table: Table) -> Insert:
     """
     lists = []
     for column in table.columns:
-        kind = BigInteger() if isinstance(column.type, Integer) else Text()
+        kind = column.type if isinstance(column.type, Boolean) else _wide(column)
         lists.append(func.unnest(cast(bindparam(column.name), postgresql.ARRAY(kind))))
-    keys = [column.name for column in table.primary_key]
-    statement = postgresql.insert(table).from_select([column.name for column in table.columns], select(*lists))
-    values = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=values)
+    names = [column.name for column in table.columns]
+    return _on_conflict(table, postgresql.insert(table).from_select(names, select(*lists)))
+
+
+def _wide(column: Column[Any]) -> TypeEngine[Any]:
+    return BigInteger() if isinstance(column.type, Integer) else Text()
+
+
+def _values(table: Table) -> list[str]:
+    return [column.name for column in table.columns if not column.primary_key]
+
+
+def _is_newer(table: Table, given: Any) -> ColumnElement[bool]:
+    """Whether what is given is at least as new as the row that is there."""
+    order = table.info["order"]
+    return tuple_(*(given[name] for name in order)) >= tuple_(*(table.c[name] for name in order))
+
+
+def _on_conflict(table: Table, into: postgresql.Insert | sqlite.Insert) -> Insert:
+    return into.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={name: into.excluded[name] for name in _values(table)},
+        where=_is_newer(table, into.excluded) if "order" in table.info else None,
+    )
+
+
+def _mysql_upsert(table: Table) -> Insert:
+    into = mysql.insert(table)
+    given = into.inserted
+    order = table.info.get("order", ())
+    # There is no WHERE. And the assignments are carried out from left to right, each seeing the ones before it: what
+    # the comparison looks at comes last and the weightiest at the very end, or a newer row would be replaced by halves.
+    names = [name for name in _values(table) if name not in order] + list(reversed(order))
+    if not order:
+        return into.on_duplicate_key_update([(name, given[name]) for name in names])
+    newer = _is_newer(table, given)
+    return into.on_duplicate_key_update([(name, func.IF(newer, given[name], table.c[name])) for name in names])
 
 
 def take_lease(dialect: str, now: int) -> Insert:
@@ -171,30 +208,60 @@ def take_lease(dialect: str, now: int) -> Insert:
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, also what an earlier version did not have. Several processes may do so at once.
+    """Make what is missing. Several processes may do so at the same moment, and each may be killed anywhere.
 
     Raises:
         StateUnavailable: the tables are of a later version than this program's.
     """
-    if _version(connection) < VERSION:
+    names = _names(connection)
+    found = _version(connection, names)
+    # Each may have been lost, and who made them may have been killed before the version was written.
+    if found is None or found < VERSION or not names.issuperset(metadata.tables):
         _lock(connection)
-        # The version comes last: whoever sees it sees everything.
-        metadata.create_all(connection, [files, sessions, outdated, leases], checkfirst=True)
-        metadata.create_all(connection, [schema], checkfirst=True)
-        connection.execute(upsert(schema, connection.dialect.name), {"id": 1, "version": VERSION})
+        found = _made(connection)
         _unlock(connection)
-    found = _version(connection)
-    if found == 0:  # the other process is between its last two statements
-        raise StateUnavailable("the tables are being made")
     if found != VERSION:
         raise StateUnavailable(f"the tables are of version {found}, this program knows version {VERSION}")
 
 
-def _version(connection: Connection) -> int:
-    """Of the tables that are there; 0 for none."""
-    if not inspect(connection).has_table(schema.name):
-        return 0
-    return connection.execute(select(schema.c.version)).scalar() or 0
+def _made(connection: Connection) -> int:
+    """The version of the tables once nothing is missing. Those of a newer program are not ours to touch."""
+    names = _names(connection)
+    found = _version(connection, names)  # it may have changed until the lock was ours
+    if found is not None and found > VERSION:
+        return found
+    _upgrade(connection, names)
+    metadata.create_all(connection, checkfirst=True)
+    # The version comes last: whoever sees it sees everything.
+    connection.execute(upsert(schema, connection.dialect.name), {"id": 1, "version": VERSION})
+    return VERSION
+
+
+def _upgrade(connection: Connection, names: set[str]) -> None:
+    """Tables of version 1 become those of version 2. It looks at the tables and not at what they say of themselves:
+    whoever began this may have been killed anywhere."""
+    if sessions.name in names and not _has(connection, sessions, "is_over"):
+        # Sessions are only an index of the partials on disk: each comes back with the next piece of its upload.
+        connection.execute(text(f"DROP TABLE {sessions.name}"))
+    if outdated.name in names and not _has(connection, outdated, "started_ms"):
+        # An end of an upload that does not say when it began ends none; the files in the book must stay in it.
+        connection.execute(text(f"ALTER TABLE {outdated.name} ADD COLUMN started_ms BIGINT NOT NULL DEFAULT 0"))
+
+
+def _has(connection: Connection, table: Table, column: str) -> bool:
+    return any(found["name"] == column for found in inspect(connection).get_columns(table.name))
+
+
+def _names(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def _version(connection: Connection, names: set[str]) -> int | None:
+    """What the tables say; None where they do not say it."""
+    if schema.name not in names:
+        return None
+    found: int | None = connection.execute(select(schema.c.version)).scalar()
+    return found
 
 
 def _lock(connection: Connection) -> None:

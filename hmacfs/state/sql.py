@@ -6,11 +6,11 @@ of their keys, so that two batches do not wait for each other crosswise.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Engine, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
@@ -54,14 +54,17 @@ class SqlTier:
         self._ready = False
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
-        self._write(Kind.FILES, rows)
+        latest = {row.path: row for row in rows}  # PostgreSQL refuses a batch that names a row twice
+        self._write(Kind.FILES, latest)
 
     def find_file(self, path: str) -> FileRow | None:
         query = select(*_FILE_COLUMNS).where(schema.files.c.path == path)
         return next((FileRow(*row) for row in self._all(query)), None)
 
     def forget_files(self, paths: Sequence[str]) -> None:
-        self._forget(schema.files.c.path, paths)
+        path = schema.files.c.path
+        for part in parts(sorted(set(paths))):
+            self._delete(schema.files, path.in_(part))
 
     def list_files(self, after: str, limit: int) -> list[FileRow]:
         path = schema.files.c.path
@@ -69,24 +72,22 @@ class SqlTier:
         return [FileRow(*row) for row in self._all(query)]
 
     def save_sessions(self, rows: Sequence[SessionRow]) -> None:
-        self._write(Kind.SESSIONS, rows)
+        self._write(Kind.SESSIONS, base.newest(rows))
         now = self._clock()
         if now >= self._purge_at:
-            self._purge_at = now + _PURGE_SECONDS
-            self._purge(int(now))
+            is_all = self._purge(int(now))
+            self._purge_at = now + _PURGE_SECONDS if is_all else now
 
     def find_session(self, key: str, now: int) -> SessionRow | None:
         column = schema.sessions.c
-        query = select(*_SESSION_COLUMNS).where(column.key == key, column.expires_at > now)
+        query = select(*_SESSION_COLUMNS).where(column.key == key, column.expires_at > now, ~column.is_over)
         return next((SessionRow(*row) for row in self._all(query)), None)
-
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        self._forget(schema.sessions.c.key, keys)
 
     def list_sessions(self, now: int, limit: int) -> list[SessionRow]:
         column = schema.sessions.c
-        query = select(*_SESSION_COLUMNS).where(column.expires_at > now).order_by(column.expires_at, column.key)
-        return [SessionRow(*row) for row in self._all(query.limit(page(limit)))]
+        living = select(*_SESSION_COLUMNS).where(column.expires_at > now, ~column.is_over)
+        query = living.order_by(column.expires_at, column.key).limit(page(limit))
+        return [SessionRow(*row) for row in self._all(query)]
 
     def lease(self, name: str, holder: str, seconds: int, now: int) -> bool:
         values = {"name": name, "holder": holder, "expires_at": now + seconds}
@@ -115,10 +116,8 @@ class SqlTier:
         (key,) = table.primary_key
         pairs = [(base.key_of(row), revision) for row, revision in zip(held.rows, held.revisions, strict=True)]
         for part in parts(pairs):
-            statement = delete(table).where(
-                key.in_([found for found, _ in part]), table.c.revision.in_([revision for _, revision in part])
-            )
-            self.run(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+            keys, revisions = [found for found, _ in part], [revision for _, revision in part]
+            self._delete(table, key.in_(keys), table.c.revision.in_(revisions))
 
     def ping(self) -> None:
         self._ready = False
@@ -139,7 +138,7 @@ class SqlTier:
         return self._connections.run(prepared)
 
     def upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Write rows, ordered by their keys and each key once, with a new revision."""
+        """Write rows, ordered by their keys and each key once, with a new revision. See ``schema.upsert``."""
         if not rows:
             return
         for row in rows:
@@ -151,27 +150,28 @@ class SqlTier:
 
         self.run(write)
 
-    def _write(self, kind: Kind, rows: Sequence[base.Row]) -> None:
-        latest = {base.key_of(row): row for row in rows}  # PostgreSQL refuses a batch that names a row twice
-        self.upsert(_TABLES[kind], [asdict(latest[key]) for key in sorted(latest)])
+    def _write(self, kind: Kind, rows: Mapping[str, base.Row]) -> None:
+        self.upsert(_TABLES[kind], [asdict(rows[key]) for key in sorted(rows)])
 
-    def _forget(self, column: Column[Any], keys: Sequence[str]) -> None:
-        for part in parts(sorted(set(keys))):
-            statement = delete(column.table).where(column.in_(part))
-            self.run(lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+    def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> None:
+        self.run(lambda connection: connection.execute(delete(table).where(*conditions)))
 
     def _all(self, query: Any) -> list[Any]:
         return self.run(lambda connection: list(connection.execute(query)))
 
-    def _purge(self, now: int) -> None:
-        """Remove a page of expired sessions. Failing at it is no failure of the verb that came by."""
-        key = schema.sessions.c.key
-        query = select(key).where(schema.sessions.c.expires_at <= now).order_by(schema.sessions.c.expires_at)
+    def _purge(self, now: int) -> bool:
+        """Remove a page of expired sessions; whether that was all. Failing at it is no failure of the verb that came
+        by."""
+        column = schema.sessions.c
+        is_expired = column.expires_at <= now
+        query = select(column.key).where(is_expired).order_by(column.expires_at).limit(BATCH)
         try:
-            expired = [row[0] for row in self._all(query.limit(BATCH))]
-            self._forget(key, expired)
+            expired = [row[0] for row in self._all(query)]
+            if expired:
+                self._delete(schema.sessions, column.key.in_(expired), is_expired)  # one may have been saved meanwhile
         except StateUnavailable:
-            pass
+            return True
+        return len(expired) < BATCH
 
 
 def _execute_whole(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

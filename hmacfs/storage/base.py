@@ -212,7 +212,7 @@ class PartialUpload(Protocol):
 
     @property
     def is_draft(self) -> bool:
-        """Whether it is not what its token stands for."""
+        """Whether it is not known under its token (yet): a plain PUT of its own, beside what the token stands for."""
 
     def look(self) -> Snapshot:
         """As it is recorded, synced or not."""
@@ -285,13 +285,14 @@ class Partials(Protocol):
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""
 
-    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str]]:
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
         """Remove what has not changed for SessionTTL, and what a crash left.
 
         Args:
             removes: False only to tell.
 
-        Returns path, as ``core.paths.shown`` writes it, and key of each unfinished upload that was removed.
+        Returns path, as ``core.paths.shown`` writes it, key and start of each unfinished upload that was removed.
+        Drafts are removed without a word: their tokens may stand for other uploads.
         """
 
 

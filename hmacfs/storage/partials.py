@@ -103,8 +103,8 @@ class LocalPartials:
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
-    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str]]:
-        removed: list[tuple[str, str]] = []
+    def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
+        removed: list[tuple[str, str, float]] = []
         for group in self._run(os.listdir, self.root):
             if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
                 removed += self._run(self._sweep_group, group, removes)
@@ -291,7 +291,7 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
-    def _sweep_group(self, group: str, removes: bool) -> list[tuple[str, str]]:
+    def _sweep_group(self, group: str, removes: bool) -> list[tuple[str, str, float]]:
         removed = []
         for slot in os.listdir(os.path.join(self.root, group)):
             if slot == "lock":
@@ -299,12 +299,13 @@ class LocalPartials:
             for name in self._names(slot, LOG):
                 partial = self._open(slot, name)
                 if partial is not None:
-                    is_over = partial.look_now().state is not State.OPEN
+                    was_known = partial.look_now().state is State.OPEN and not partial.is_draft
                     if self._is_expired(partial) and (partial.take_over_now() if removes else partial.is_idle_now()):
                         if removes:
                             partial.remove_now()
-                        if not is_over:
-                            removed.append((str(partial.header.path), partial.header.key))
+                        if was_known:
+                            header = partial.header
+                            removed.append((str(header.path), header.key, header.started_at))
                     partial.close()
             if removes:
                 self._sweep_slot(slot)

@@ -23,7 +23,7 @@ def session(number: int, **more: Any) -> SessionRow:
         "offset": number * MIB,
         "content_type": "video/x-matroska",
         "face": "tus",
-        "started_at": NOW - 3600 + number,
+        "started_ms": (NOW - 3600 + number) * 1000,
         "expires_at": NOW + 86400 * 2,
     }
     return SessionRow(**(known | more))
@@ -63,7 +63,8 @@ def test_a_line_tells_path_share_size_face_age_and_expiry(tmp_path: Path) -> Non
 
 
 def test_the_newest_is_last(tmp_path: Path) -> None:
-    config = known(tmp_path, session(1, started_at=NOW - 5), session(2, started_at=NOW - 50), session(3))
+    ages = {1: 5, 2: 50, 3: 500}
+    config = known(tmp_path, *(session(number, started_ms=(NOW - age) * 1000) for number, age in ages.items()))
 
     done = uploads(config)
 

@@ -166,7 +166,6 @@ def embedded_files(server: Server) -> dict[str, int]:
 # --- facts of several workers ---
 
 
-@pytest.mark.xfail(strict=True, reason="workers write their facts in no common order, and the last one to write wins")
 def test_an_upload_that_one_worker_began_and_another_published_is_not_listed(
     redis_tier: RedisTierServer, tmp_path: Path
 ) -> None:

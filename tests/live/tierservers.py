@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, NullPool, column, create_engine, inspect, select, table
+from sqlalchemy import Boolean, ColumnElement, Engine, NullPool, column, create_engine, inspect, select, table
 
+from hmacfs.state.redis import PREFIX
 from tests.support import mariadb, postgres, redis
 from tests.support.mariadb import MariadbServer
 from tests.support.polling import until
@@ -69,15 +70,15 @@ class RedisTierServer(TierServer):
 
     def sessions(self) -> dict[str, int]:
         with self.server.client() as client:
-            names: Any = client.zrange("hmacfs:1:sessions", 0, -1)
-            texts: Any = client.mget([f"hmacfs:1:session:{name}" for name in names]) if names else []
+            names: Any = client.zrange(f"{PREFIX}sessions", 0, -1)
+            texts: Any = client.mget([f"{PREFIX}session:{name}" for name in names]) if names else []
         rows = [json.loads(text) for text in texts if text]
         return {row[1]: row[3] for row in rows}
 
     def files(self) -> dict[str, int]:
         with self.server.client() as client:
-            epoch: Any = client.get("hmacfs:1:epoch")
-            texts: list[Any] = [client.get(name) for name in client.scan_iter(match="hmacfs:1:file:*", count=1000)]
+            epoch: Any = client.get(f"{PREFIX}epoch")
+            texts: list[Any] = [client.get(name) for name in client.scan_iter(match=f"{PREFIX}file:*", count=1000)]
         of_now = [text[_EPOCH_LENGTH:] for text in texts if text and epoch and text.startswith(epoch)]
         rows = [json.loads(text) for text in of_now if text]
         return {row[0]: row[1] for row in rows}
@@ -116,13 +117,13 @@ class SqlTierServer(TierServer):
         raise NotImplementedError
 
     def sessions(self) -> dict[str, int]:
-        return self._rows("hmacfs_sessions", "offset")
+        return self._rows("hmacfs_sessions", "offset", ~column("is_over", Boolean))
 
     def files(self) -> dict[str, int]:
         return self._rows("hmacfs_files", "size")
 
-    def _rows(self, name: str, value: str) -> dict[str, int]:
-        query = select(column("path"), column(value)).select_from(table(name))
+    def _rows(self, name: str, value: str, *conditions: ColumnElement[bool]) -> dict[str, int]:
+        query = select(column("path"), column(value)).select_from(table(name)).where(*conditions)
         with self.engine().connect() as connection:
             if not inspect(connection).has_table(name):  # nobody has made it anew
                 return {}

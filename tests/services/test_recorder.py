@@ -12,19 +12,22 @@ from hmacfs.core.retry import Schedule
 from hmacfs.errors import StateUnavailable
 from hmacfs.services import recorder
 from hmacfs.services.recorder import BATCH, MOST_FACTS, Recorder
-from hmacfs.state.base import FileRow, SessionRow
+from hmacfs.state.base import END_SECONDS, FileRow, SessionRow, milliseconds
 from hmacfs.state.memory import MemoryTier
 from tests.support.polling import PATIENCE, until
 
 KEY = "0123456789abcdef" * 4
+STARTED = 1_700_000_000.25
+NOW = 1_700_000_100.5
 
 
 def file_row(path: str, size: int = 1) -> FileRow:
     return FileRow(path, size, "image/jpeg", "", "", 1_700_000_000, 0)
 
 
-def session_row(key: str = KEY, offset: int = 0) -> SessionRow:
-    return SessionRow(key, "id/film.mkv", 1000, offset, "video/x-matroska", "session", 1_700_000_000, 1_700_086_400)
+def session_row(key: str = KEY, offset: int = 0, started: float = STARTED) -> SessionRow:
+    begun = milliseconds(started)
+    return SessionRow(key, "id/film.mkv", 1000, offset, "video/x-matroska", "session", begun, 1_700_086_400)
 
 
 class Tier(MemoryTier):
@@ -54,10 +57,6 @@ class Tier(MemoryTier):
         self._met("save", rows)
         super().save_sessions(rows)
 
-    def forget_sessions(self, keys: Sequence[str]) -> None:
-        self._met("end", keys)
-        super().forget_sessions(keys)
-
     def _met(self, verb: str, given: Sequence[Any]) -> None:
         self.calls.append((verb, len(given)))
         if self.held is not None:
@@ -75,7 +74,7 @@ class House:
     def __init__(self, retries: int = 5, first: float = 2) -> None:
         self.tier = Tier()
         self.warnings: list[str] = []
-        self.recorder = Recorder(self.tier, Schedule(retries, first), lambda: 0.0, self.warnings.append)
+        self.recorder = Recorder(self.tier, Schedule(retries, first), lambda: 0.0, self.warnings.append, lambda: NOW)
 
     def store(self, count: int, start: int = 0) -> None:
         for number in range(start, start + count):
@@ -129,7 +128,7 @@ def test_taking_a_fact_calls_no_tier(house: House) -> None:
     house.recorder.file_stored(file_row("id/cat.jpg"))
     house.recorder.file_gone("id/dog.jpg")
     house.recorder.session_changed(session_row())
-    house.recorder.session_ended(KEY)
+    house.recorder.session_ended(KEY, STARTED)
 
     assert house.tier.calls == []
     assert house.recorder.queued == 4
@@ -142,7 +141,7 @@ def test_every_kind_of_fact_arrives(house: House) -> None:
     house.recorder.file_stored(file_row("id/cat.jpg"))
     house.recorder.file_gone("id/old.jpg")
     house.recorder.session_changed(session_row())
-    house.recorder.session_ended("f" * 64)
+    house.recorder.session_ended("f" * 64, STARTED)
     house.recorder.flush()
 
     assert house.tier.list_files("", 10) == [file_row("id/cat.jpg")]
@@ -188,6 +187,52 @@ def test_the_newest_fact_about_an_upload_wins_in_a_batch(house: House) -> None:
 
     assert house.tier.calls == [("save", 1)]
     assert house.tier.find_session(KEY, 0) == session_row(offset=99)
+
+
+def test_the_end_of_an_upload_is_a_row_that_says_which_upload_it_was(house: House) -> None:
+    written: list[SessionRow] = []
+    house.tier.save_sessions = written.extend  # type: ignore[method-assign, assignment]
+
+    house.recorder.session_ended(KEY, STARTED)
+    house.recorder.flush()
+
+    (row,) = written
+    assert (row.key, row.is_over, row.started_ms) == (KEY, True, 1_700_000_000_250)
+    assert row.expires_at == int(NOW) + END_SECONDS
+
+
+def test_a_fact_that_was_told_late_does_not_undo_a_newer_one(house: House) -> None:
+    other = "f" * 64
+    house.recorder.session_changed(session_row(offset=7))
+    house.recorder.session_ended(other, STARTED)
+
+    house.recorder.session_changed(session_row(offset=3))
+    house.recorder.session_changed(session_row(other, offset=9))
+    house.recorder.flush()
+
+    assert house.tier.calls == [("save", 2)]
+    assert house.tier.list_sessions(0, 10) == [session_row(offset=7)]
+
+
+def test_a_fact_that_was_told_in_a_later_batch_does_not_undo_a_newer_one(house: House) -> None:
+    house.recorder.session_ended(KEY, STARTED)
+    house.recorder.flush()
+
+    house.recorder.session_changed(session_row(offset=9))
+    house.recorder.flush()
+
+    assert house.tier.list_sessions(0, 10) == []
+
+
+def test_an_upload_that_begins_anew_under_its_key_is_known_after_the_end_of_the_first(house: House) -> None:
+    again = session_row(offset=1, started=STARTED + 0.125)
+    house.recorder.session_changed(session_row(offset=9))
+    house.recorder.session_changed(again)
+
+    house.recorder.session_ended(KEY, STARTED)
+    house.recorder.flush()
+
+    assert house.tier.list_sessions(0, 10) == [again]
 
 
 def test_a_path_and_a_key_that_are_spelled_alike_are_two_subjects(house: House) -> None:
@@ -291,17 +336,16 @@ def test_a_batch_that_failed_half_way_is_written_as_a_whole(waited: list[float |
     house = House()
     house.tier.save_sessions([session_row()])
     house.recorder.file_stored(file_row("id/cat.jpg"))
-    house.recorder.session_ended(KEY)
-    house.tier.failures = []
-    end = house.tier.forget_sessions
+    house.recorder.session_ended(KEY, STARTED)
+    end = house.tier.save_sessions
     failures: list[Exception] = [StateUnavailable()]
 
-    def fail_once(keys: Sequence[str]) -> None:
+    def fail_once(rows: Sequence[SessionRow]) -> None:
         if failures:
             raise failures.pop()
-        end(keys)
+        end(rows)
 
-    house.tier.forget_sessions = fail_once  # type: ignore[method-assign]
+    house.tier.save_sessions = fail_once  # type: ignore[method-assign]
     house.recorder.flush()
 
     assert house.tier.paths() == ["id/cat.jpg"]

@@ -1139,6 +1139,59 @@ def test_shared_state_follows_an_upload_from_its_first_piece_to_its_end(house: H
     assert (row.size, row.content_type) == (100, TYPE)
 
 
+def test_shared_state_forgets_an_upload_of_which_nothing_arrived(house: House) -> None:
+    with pytest.raises(Truncated):
+        house.whole(body=house.body())
+
+    assert house.offsets() == {}
+
+
+def test_a_whole_body_is_told_of_only_once_its_token_stands_for_it(house: House) -> None:
+    house.piece(0, 10)
+    told: list[dict[str, int]] = []
+
+    with pytest.raises(Truncated):
+        house.whole(body=house.body(RIGHT[:40], lambda: told.append(house.offsets())))
+
+    assert told == [{header().key: 10}]
+    assert house.offsets() == {header().key: 40}
+
+
+@pytest.mark.parametrize("arrived", [0, 1, 30])
+def test_shared_state_follows_an_upload_after_a_whole_body_of_its_token_was_dropped(house: House, arrived: int) -> None:
+    house.piece(0, 30)
+    with pytest.raises(Truncated):
+        house.whole(body=house.body(RIGHT[:arrived]))
+    after_it = house.offsets()
+
+    house.piece(30, 60)
+
+    assert after_it == {header().key: 30}
+    assert house.offsets() == {header().key: 60}
+    house.piece(60, 100)
+    assert house.offsets() == {}
+
+
+def test_shared_state_follows_an_upload_after_a_whole_body_of_its_token_had_another_checksum(house: House) -> None:
+    house.piece(0, 30)
+    with pytest.raises(ChecksumMismatch):
+        house.whole(body=house.body(b"x" * 100), wanted=whole_sum(RIGHT))
+    after_it = house.offsets()
+
+    house.piece(30, 60)
+
+    assert after_it == {header().key: 30}
+    assert house.offsets() == {header().key: 60}
+
+
+def test_an_upload_that_begins_again_under_its_token_is_known_at_once(house: House) -> None:
+    house.piece(0, 30)
+    house.piece(30, 100)
+    house.piece(0, 20, path="a/again.jpg")
+
+    assert house.offsets() == {header().key: 20}
+
+
 def test_no_secret_is_in_a_repr_of_what_is_told(house: House) -> None:
     upload_id = house.created(path="a/c.jpg")
 

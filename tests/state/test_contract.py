@@ -1,5 +1,6 @@
 """What every tier promises, on the real servers. Redis keeps sessions like the others; its catalogue is a cache."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,8 @@ import pytest
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import MAX_PAGE, Tier
-from tests.state.tiers import NAMES, NOW, file_row, session_key, session_row, tier_maker
+from tests.state.facts import FACTS, LONGEST, all_right_rows, in_every_order, right_row, row_of
+from tests.state.tiers import NAMES, NOW, file_row, session_end, session_key, session_row, tier_maker
 from tests.support.polling import until
 
 LISTING = [name for name in NAMES if name != "redis"]
@@ -123,7 +125,6 @@ def test_nothing_to_record_or_forget_is_no_error(tier: Tier) -> None:
     tier.record_files([])
     tier.forget_files([])
     tier.save_sessions([])
-    tier.forget_sessions([])
 
 
 def test_paths_are_told_apart_by_their_bytes(tier: Tier) -> None:
@@ -214,19 +215,19 @@ def test_a_session_lives_until_it_expires(tier: Tier) -> None:
 def test_a_session_that_expired_already_is_never_seen(tier: Tier) -> None:
     tier.save_sessions([session_row(1, NOW + 100)])
 
-    tier.save_sessions([session_row(1, NOW - 100)])
+    tier.save_sessions([session_row(1, NOW - 100, offset=1)])
 
     assert tier.find_session(session_key(1), NOW) is None
     assert tier.list_sessions(NOW, 10) == []
 
 
-def test_forgotten_sessions_are_gone(tier: Tier) -> None:
+def test_sessions_that_are_over_are_gone(tier: Tier) -> None:
     tier.save_sessions([session_row(number) for number in (1, 2, 3)])
 
-    tier.forget_sessions([session_key(1), session_key(3), session_key(4)])
+    tier.save_sessions([session_end(number) for number in (1, 3, 4)])
 
     assert [row.key for row in tier.list_sessions(NOW, 10)] == [session_key(2)]
-    assert tier.find_session(session_key(1), NOW) is None
+    assert [tier.find_session(session_key(number), NOW) for number in (1, 4)] == [None, None]
 
 
 def test_sessions_are_listed_as_they_expire(tier: Tier) -> None:
@@ -245,8 +246,81 @@ def test_a_thousand_sessions_go_in_one_batch(tier: Tier) -> None:
     tier.save_sessions(rows)
 
     assert tier.list_sessions(NOW, 2 * MAX_PAGE) == rows[:MAX_PAGE]
-    tier.forget_sessions([row.key for row in rows])
+    tier.save_sessions([session_end(number) for number in range(MAX_PAGE + 5)])
     assert tier.list_sessions(NOW, 10) == []
+
+
+# --- which of two facts is newer ---
+
+
+def test_every_order_of_the_facts_of_two_workers_leaves_the_same_rows(tier: Tier) -> None:
+    for number, facts in enumerate(FACTS):
+        first = 1000 * number
+        orders = in_every_order(facts, first)
+        for step in zip(*orders, strict=True):
+            tier.save_sessions(step)  # one fact of each order: all orders of a set in as many calls as it has facts
+
+        right = [right_row(facts, first + place) for place in range(len(orders))]
+        assert [tier.find_session(order[0].key, NOW) for order in orders] == right
+    listed = tier.list_sessions(NOW, MAX_PAGE)
+    assert sorted(listed, key=lambda row: row.key) == [row for row in all_right_rows() if row is not None]
+
+
+def test_every_order_in_one_batch_leaves_the_same_rows(tier: Tier) -> None:
+    tier.save_sessions(
+        [fact for n, facts in enumerate(FACTS) for order in in_every_order(facts, 1000 * n) for fact in order]
+    )
+
+    listed = tier.list_sessions(NOW, MAX_PAGE)
+
+    assert sorted(listed, key=lambda row: row.key) == [row for row in all_right_rows() if row is not None]
+
+
+def test_two_uploads_under_one_key_within_a_second_are_told_apart(tier: Tier) -> None:
+    second = session_row(1, NOW + 500, offset=1, path="the/second", later=1)
+    tier.save_sessions([session_row(1, NOW + 1000, offset=900)])
+    tier.save_sessions([second])
+
+    tier.save_sessions([session_end(1), session_row(1, NOW + 2000, offset=1000)])
+
+    assert tier.find_session(session_key(1), NOW) == second
+    assert tier.list_sessions(NOW, 10) == [second]
+
+
+def test_a_row_is_replaced_as_a_whole_or_not_at_all(tier: Tier) -> None:
+    first = session_row(1, NOW + 1000, offset=900, path="the/first")
+    second = replace(session_row(1, NOW + 500, path="the/second", later=1), total=7, content_type="", face="draft")
+    tier.save_sessions([first])
+
+    tier.save_sessions([second])
+    tier.save_sessions([first])
+
+    assert tier.find_session(session_key(1), NOW) == second
+
+
+def test_at_the_same_offset_the_later_expiry_counts(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, NOW + 200, offset=5)])
+
+    tier.save_sessions([session_row(1, NOW + 100, offset=5)])
+
+    assert tier.find_session(session_key(1), NOW) == session_row(1, NOW + 200, offset=5)
+
+
+def test_an_upload_whose_end_is_known_first_is_never_seen(tier: Tier) -> None:
+    tier.save_sessions([session_end(1), session_end(2)])
+
+    tier.save_sessions([session_row(1, offset=1 << 40), session_row(2)])
+
+    assert tier.list_sessions(NOW, 10) == []
+    assert tier.find_session(session_key(1), NOW) is None
+
+
+def test_an_upload_that_begins_under_the_key_of_one_that_is_over_is_seen(tier: Tier) -> None:
+    tier.save_sessions([session_row(1, offset=9), session_end(1)])
+
+    tier.save_sessions([session_row(1, later=1)])
+
+    assert tier.list_sessions(NOW, 10) == [session_row(1, later=1)]
 
 
 # --- leases ---
@@ -340,6 +414,28 @@ def test_several_writers_of_the_same_rows_leave_one_of_theirs(make: Callable[[],
     reader = make()
     found = [reader.find_file(path) for path in paths]
     assert all(row is not None and row.size in range(4) for row in found)
+    reader.close()
+
+
+def test_several_writers_of_facts_in_different_orders_agree(make: Callable[[], Tier]) -> None:
+    orders = list(itertools.permutations(LONGEST))
+    start = threading.Barrier(4)
+
+    def write(writer: int) -> None:
+        tier = make()
+        start.wait()
+        for fact in orders[writer * 31]:
+            rows = [row_of(fact, number) for number in range(40)]
+            tier.save_sessions(rows if writer % 2 else rows[::-1])
+        tier.close()
+
+    reader = make()
+    reader.ping()
+    with ThreadPoolExecutor(4) as executor:
+        for done in [executor.submit(write, writer) for writer in range(4)]:
+            done.result()
+
+    assert reader.list_sessions(NOW, 100) == [right_row(LONGEST, number) for number in range(40)]
     reader.close()
 
 

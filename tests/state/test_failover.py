@@ -27,6 +27,7 @@ from tests.state.tiers import (
     mariadb_tier,
     postgres_tier,
     redis_tier,
+    session_end,
     session_key,
     session_row,
 )
@@ -198,7 +199,7 @@ def test_what_was_taken_and_forgotten_meanwhile_is_handed_back(
     state.forget_files(["forgotten", "forgotten and new", "new and forgotten"])
     state.record_files([file_row("forgotten and new", 2)])
     state.save_sessions([session_row(3)])
-    state.forget_sessions([session_key(1)])
+    state.save_sessions([session_end(1)])
     revive(database)
 
     state.probe()
@@ -348,7 +349,7 @@ def test_sessions_are_handed_back_to_redis(
     state.save_sessions([session_row(number, offset=1) for number in (1, 2)])
     fault(redis_server)
     state.save_sessions([session_row(2, offset=2), session_row(3, offset=2)])
-    state.forget_sessions([session_key(1)])
+    state.save_sessions([session_end(1)])
     revive(redis_server)
 
     state.probe()
@@ -372,7 +373,7 @@ def test_sessions_go_to_the_database_and_back(make: Make, redis_server: RedisSer
     redis_server.restart()
     state.probe()
     state.save_sessions([session_row(1, offset=3)])
-    state.forget_sessions([session_key(2)])
+    state.save_sessions([session_end(2)])
     postgres.restart()
 
     state.probe()

@@ -6,8 +6,9 @@ import pytest
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress, ServerAddress
+from hmacfs.state.base import END_SECONDS, ended
 from hmacfs.state.redis import PREFIX, RedisTier
-from tests.state.tiers import NOW, file_row, redis_tier, session_key, session_row
+from tests.state.tiers import NOW, STARTED_MS, file_row, redis_tier, session_end, session_key, session_row
 from tests.support.redis import RedisServer
 
 
@@ -18,14 +19,14 @@ def test_every_key_has_our_prefix_and_a_lifetime(redis_server: RedisServer) -> N
     tier.fill_file(file_row("c"))
     tier.forget_files(["b", "unknown"])
     tier.save_sessions([session_row(1), session_row(2, NOW + 10**9)])
-    tier.forget_sessions([session_key(2)])
+    tier.save_sessions([session_end(2)])
     tier.list_sessions(NOW, 10)
     tier.lease("sweep", "here", 60, NOW)
 
     with redis_server.client() as client:
         lives = {key: client.ttl(key) for key in client.keys("*")}
 
-    assert len(lives) == 9
+    assert len(lives) == 10
     assert all(key.startswith(PREFIX) for key in lives)
     assert all(0 < life <= 90 * 86400 for life in lives.values()), lives
     tier.close()
@@ -42,7 +43,7 @@ def test_nothing_looks_over_all_keys(redis_server: RedisServer) -> None:
         tier.forget_files(["a"])
         tier.save_sessions([session_row(1)])
         tier.list_sessions(NOW, 10)
-        tier.forget_sessions([session_key(1)])
+        tier.save_sessions([session_end(1)])
 
         used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
     assert used.isdisjoint({"keys", "scan", "sscan", "hscan", "zscan", "flushdb", "flushall"})
@@ -56,6 +57,18 @@ def test_the_list_of_sessions_is_bounded(redis_server: RedisServer, monkeypatch:
     tier.save_sessions([session_row(number, NOW + 100 + number) for number in range(5)])
 
     assert [row.key for row in tier.list_sessions(NOW, 10)] == [session_key(number) for number in (2, 3, 4)]
+    tier.close()
+
+
+def test_the_end_of_an_upload_is_remembered_for_ten_minutes_and_not_in_the_list(redis_server: RedisServer) -> None:
+    tier = redis_tier(redis_server)
+    tier.save_sessions([session_row(1), session_row(2)])
+
+    tier.save_sessions([ended(session_key(1), STARTED_MS, time.time())])
+
+    with redis_server.client() as client:
+        assert 0 < client.ttl(f"{PREFIX}session:{session_key(1)}") <= END_SECONDS == 600
+        assert client.zrange(f"{PREFIX}sessions", 0, -1) == [session_key(2)]
     tier.close()
 
 

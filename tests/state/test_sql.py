@@ -1,26 +1,24 @@
-"""What only SQL servers have: tables that several processes make at once, few statements, errors without values."""
+"""What only SQL servers have: few statements, rows that are removed one day, errors without values."""
 
 import logging
-import multiprocessing
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import event, text
 
 from hmacfs.errors import StateUnavailable
-from hmacfs.state import engines, schema
+from hmacfs.state import engines
 from hmacfs.state.addresses import ServerAddress
-from hmacfs.state.base import Kind
-from hmacfs.state.sql import SqlTier
-from tests.state.tiers import NOW, file_row, session_key, session_row, tier_maker
+from hmacfs.state.base import END_SECONDS, Kind
+from hmacfs.state.batches import BATCH
+from hmacfs.state.sql import _PURGE_SECONDS, SqlTier
+from tests.state.tiers import NOW, file_row, session_end, session_key, session_row, tier_maker
 from tests.support import mariadb as maria
 from tests.support.mariadb import MariadbServer
 
 Make = Callable[[], SqlTier]
-PROCESSES = 4
 
 
 @pytest.fixture(params=["embedded", "postgres", "mysql"])
@@ -35,72 +33,44 @@ def tier(make: Make) -> Iterator[SqlTier]:
     made.close()
 
 
-def _first_use(make: Make, start: Barrier, number: int, failures: "multiprocessing.Queue[str]") -> None:
+def test_the_end_of_an_upload_goes_with_the_purge(make: Make) -> None:
     tier = make()
-    start.wait(20)
-    try:
-        tier.ping()
-        for turn in range(5):
-            tier.record_files([file_row(f"shared/{place}", number, stored_at=turn) for place in range(50)])
-        tier.record_files([file_row(f"own/{number}", number)])
-    except Exception as error:  # noqa: BLE001 - told to the test
-        failures.put(repr(error))
+    now = [float(NOW)]
+    tier._clock = lambda: now[0]
+    tier._purge_at = NOW
+    tier.save_sessions([session_end(1)])
+    now[0] = NOW + END_SECONDS - 1
+    tier.save_sessions([session_row(2, NOW + 5000)])
+    before = [row.key for row in tier.held(Kind.SESSIONS, 10).rows]  # type: ignore[union-attr]
+
+    now[0] += _PURGE_SECONDS
+    tier.save_sessions([session_row(3, NOW + 5000)])
+
+    assert before == [session_key(1), session_key(2)]
+    assert [row.key for row in tier.held(Kind.SESSIONS, 10).rows] == [  # type: ignore[union-attr]
+        session_key(2),
+        session_key(3),
+    ]
     tier.close()
 
 
-def test_processes_that_make_the_tables_at_once_do_not_disturb_each_other(make: Make) -> None:
-    fork = multiprocessing.get_context("fork")  # as our workers come to be; nothing is connected before
-    start, failures = fork.Barrier(PROCESSES), fork.Queue()
-    processes = [fork.Process(target=_first_use, args=(make, start, number, failures)) for number in range(PROCESSES)]
+def test_a_purge_that_was_not_all_goes_on_with_the_next_write(make: Make) -> None:
+    tier = make()
+    now = [float(NOW)]
+    tier._clock = lambda: now[0]
+    tier._purge_at = NOW + END_SECONDS + 100
+    for start in range(0, 2 * BATCH + 500, 500):
+        tier.save_sessions([session_end(number) for number in range(start, start + 500)])
+    now[0] = tier._purge_at
 
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
+    left = []
+    for _ in range(3):
+        tier.save_sessions([session_row(1, NOW + 5000, later=1)])
+        left.append(len(tier.held(Kind.SESSIONS, 1000).rows))
 
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
-    assert failures.empty(), failures.get()
-    reader = make()
-    assert len(reader.list_files("shared/", 1000)) == 50
-    assert [row.size for row in reader.list_files("own/", PROCESSES)] == list(range(PROCESSES))
-    reader.close()
-
-
-def test_tables_that_are_there_are_left_alone(tier: SqlTier, make: Make) -> None:
-    tier.record_files([file_row("a")])
-
-    again = make()
-    again.ping()
-    again.ping()
-
-    assert again.find_file("a") == file_row("a")
-    again.close()
-
-
-def test_tables_of_an_earlier_version_get_what_they_lack_and_keep_their_rows(tier: SqlTier, make: Make) -> None:
-    tier.record_files([file_row("a")])
-    tier.run(lambda connection: connection.exec_driver_sql("DROP TABLE hmacfs_leases"))
-    tier.run(lambda connection: connection.execute(update(schema.schema).values(version=1)))
-
-    later = make()
-
-    assert later.lease("sweep", "here", 60, NOW)
-    assert later.find_file("a") == file_row("a")
-    assert tier.run(lambda connection: connection.execute(select(schema.schema.c.version)).scalar()) == schema.VERSION
-    later.close()
-
-
-def test_tables_of_another_version_are_not_touched(tier: SqlTier, make: Make) -> None:
-    tier.record_files([file_row("a")])
-    tier.run(lambda connection: connection.execute(update(schema.schema).values(version=schema.VERSION + 1)))
-
-    other = make()
-    with pytest.raises(StateUnavailable) as caught:
-        other.record_files([file_row("b")])
-
-    assert f"version {schema.VERSION + 1}" in caught.value.detail
-    assert tier.find_file("b") is None
-    other.close()
+    assert left == [1000, 500, 1]
+    assert tier._purge_at == now[0] + _PURGE_SECONDS
+    tier.close()
 
 
 def test_expired_sessions_are_deleted_now_and_then(make: Make) -> None:
@@ -175,18 +145,6 @@ def test_no_value_reaches_a_log_or_an_error(tier: SqlTier, make: Make, caplog: p
         assert "secret" not in f"{cause} {cause!r}"
         cause = cause.__cause__
     assert "secret" not in caplog.text
-
-
-def test_a_lost_table_is_made_again_at_the_next_ping(tier: SqlTier) -> None:
-    tier.record_files([file_row("a")])
-    tier.run(lambda connection: connection.execute(text("DROP TABLE hmacfs_schema")))
-    tier.run(lambda connection: connection.execute(text("DROP TABLE hmacfs_files")))
-    with pytest.raises(StateUnavailable):
-        tier.find_file("a")
-
-    tier.ping()
-
-    assert tier.find_file("a") is None
 
 
 def test_the_password_is_in_no_error(mariadb: MariadbServer) -> None:

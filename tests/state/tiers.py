@@ -9,7 +9,7 @@ import pytest
 
 from hmacfs.state import engines
 from hmacfs.state.addresses import RedisAddress, ServerAddress
-from hmacfs.state.base import FileRow, SessionRow, Tier
+from hmacfs.state.base import FileRow, SessionRow, Tier, ended
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.redis import RedisTier
 from hmacfs.state.sql import SqlTier
@@ -20,8 +20,11 @@ from tests.support.mariadb import MariadbServer
 from tests.support.postgres import PostgresServer
 from tests.support.redis import RedisServer
 
-NOW = int(time.time())
-"""Redis compares expiry with its own clock, so rows of tests live in the present."""
+NOW = int(time.time()) + 3600
+"""Redis compares expiry with its own clock, so rows of tests live in the present; but an hour ahead of it, since other
+tests may run for long before the first one of these."""
+
+STARTED_MS = NOW * 1000
 
 NAMES = ["memory", "embedded", "redis", "postgres", "mysql"]
 
@@ -35,8 +38,16 @@ def session_key(number: int) -> str:
     return f"{number:064x}"
 
 
-def session_row(number: int, expires_at: int = NOW + 1000, offset: int = 0, path: str = "a/b.bin") -> SessionRow:
-    return SessionRow(session_key(number), path, 1 << 40, offset, "video/mp4", "tus", NOW, expires_at)
+def session_row(
+    number: int, expires_at: int = NOW + 1000, offset: int = 0, path: str = "a/b.bin", later: int = 0
+) -> SessionRow:
+    """Args: later: milliseconds, for another upload under the same key."""
+    started_ms = STARTED_MS + later
+    return SessionRow(session_key(number), path, 1 << 40, offset, "video/mp4", "tus", started_ms, expires_at)
+
+
+def session_end(number: int, later: int = 0) -> SessionRow:
+    return ended(session_key(number), STARTED_MS + later, NOW)
 
 
 def redis_tier(server: RedisServer) -> RedisTier:

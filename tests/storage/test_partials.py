@@ -977,12 +977,21 @@ def test_a_sweep_removes_what_expired_and_tells_whose_it_was(shelf: Shelf, wall:
     shelf.begin(header("token-of-client-2", path="a/c.jpg"), (0, 20)).close()
     os.utime(next(iter(shelf.store.rglob(f"{module.key_of('session', 'token-of-client-2')}.log"))), (wall.time,) * 2)
 
-    assert shelf.partials.sweep() == [("a/b.jpg", old.key)]
+    assert shelf.partials.sweep() == [("a/b.jpg", old.key, old.started_at)]
 
     assert shelf.left("token-of-client-2", path="a/c.jpg") == [(0, 20)]
     assert len(shelf.folders()) == 1
     assert len(shelf.names()) == 3
     assert shelf.partials.sweep() == []
+
+
+def test_a_sweep_tells_of_no_draft_because_its_token_may_stand_for_another_upload(shelf: Shelf, wall: Wall) -> None:
+    shelf.create(header(), is_draft=True).close()
+    wall.time += TTL + 10
+
+    assert shelf.partials.sweep() == []
+
+    assert shelf.names() == []
 
 
 def test_a_published_upload_is_forgotten_after_session_ttl_and_its_file_stays(shelf: Shelf, wall: Wall) -> None:

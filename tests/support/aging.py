@@ -61,7 +61,7 @@ class Ledger:
     def file_gone(self, path: str) -> None:
         self.gone.append(path)
 
-    def session_ended(self, key: str) -> None:
+    def session_ended(self, key: str, started_at: float) -> None:
         self.ended.append(key)
 
 
