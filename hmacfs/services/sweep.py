@@ -5,9 +5,8 @@ Nothing is listed as a whole: files pass by in batches, and what a rule must rem
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from hmacfs.core import paths, retention
 from hmacfs.core.bloom import Seen
@@ -17,11 +16,11 @@ from hmacfs.core.wallclock import would_take_most
 from hmacfs.services.grounds import Means, Shelf
 
 BATCH = 64
-"""Files that are deleted in one job. After a mass deletion ext4 takes up to 1.8 ms to make a file, so it is done in
-small bites."""
+"""Files that are deleted in one go, with one sync for each folder. After a mass deletion ext4 takes up to 1.8 ms to
+make a file, so it is done in small bites."""
 
-SCAN_REST = 1.0
-"""Rest after a batch that was looked at, as a multiple of what it took: the sweep has half of a processor at most."""
+SCAN_REST = 2.0
+"""Rest after a batch that was looked at, as a multiple of what it took: the sweep has a third of a processor."""
 
 REMOVE_REST, LEAST_REST = 2.0, 0.01
 """The same after a batch of deletions, and at least so many seconds, in which the disk writes its journal."""
@@ -80,6 +79,7 @@ class Sweep:
         self._wall = wall
         self._rest = rest
         self._by_age = True
+        self._leaving: dict[tuple[bool, str], list[Held]] = {}
         self.report = Report()
 
     def is_suspicious(self) -> bool:
@@ -127,6 +127,7 @@ class Sweep:
         bands = Bands()
         for shelf, batch in self._batches():
             self._judge(shelf, batch, bands, seen)
+        self._remove_leaving()
         for count in leftovers.partial_bytes():
             report.stored += count
             self._pause(0.0)
@@ -146,18 +147,15 @@ class Sweep:
 
     def _judge(self, shelf: Shelf, batch: Batch, bands: Bands, seen: Seen | None) -> None:
         """The first look at each file: by its age."""
-        leaving: dict[str, list[Held]] = {}
         for held in batch.files:
             self.report.files += 1
             self.report.stored += held.size
             if seen is not None:
                 seen.add(held.inode, held.modified_ns)
             if reason := self._reason(held):
-                leaving.setdefault(reason, []).append(held)
+                self._leave(held, reason)
             elif not retention.is_spared(held, self._wall):
                 bands.add(held)
-        for reason, files in leaving.items():
-            self._remove(shelf, files, reason)
         if old := [folder for folder, changed in batch.empty if changed < self._wall - _EMPTY_SECONDS]:
             self._remove_folders(shelf, old)
 
@@ -169,26 +167,17 @@ class Sweep:
         report = self.report
         while (cut := bands.cut(report.stored - self._policy.most_bytes)) is not None:
             before, choice = report.freed, Choice(cut)
-            for shelf, batch in self._batches():
-                old_enough = [held for held in batch.files if not self._reason(held)]
-                old_enough = [held for held in old_enough if not retention.is_spared(held, self._wall)]
-                self._remove(shelf, [held for held in old_enough if choice.goes(held)], retention.SIZE)
-            rest = choice.rest()
-            while files := list(islice(rest, BATCH)):
-                for shelf, some in self._by_shelf(files):
-                    self._remove(shelf, some, retention.SIZE)
+            for _, batch in self._batches():
+                for held in batch.files:
+                    may_go = not self._reason(held) and not retention.is_spared(held, self._wall)
+                    if may_go and choice.goes(held):
+                        self._leave(held, retention.SIZE)
+            for held in choice.rest():
+                self._leave(held, retention.SIZE)
+            self._remove_leaving()
             if not choice.is_cut_short or report.freed == before or not self._means.removes:
                 return
             bands = self._bands()
-
-    def _by_shelf(self, files: Iterable[Held]) -> Iterator[tuple[Shelf, list[Held]]]:
-        current: list[Held] = []
-        old: list[Held] = []
-        for held in files:
-            (old if held.version else current).append(held)
-        yield self._grounds.files, current
-        if self._grounds.versions is not None:
-            yield self._grounds.versions, old
 
     def _bands(self) -> Bands:
         bands = Bands()
@@ -198,9 +187,21 @@ class Sweep:
                     bands.add(held)
         return bands
 
+    def _leave(self, held: Held, reason: str) -> None:
+        """The file goes, soon."""
+        files = self._leaving.setdefault((bool(held.version), reason), [])
+        files.append(held)
+        if len(files) >= BATCH:
+            self._remove_leaving()
+
+    def _remove_leaving(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for (is_version, reason), files in leaving.items():
+            shelf = self._grounds.versions if is_version else self._grounds.files
+            if shelf is not None:
+                self._remove(shelf, files, reason)
+
     def _remove(self, shelf: Shelf, files: Sequence[Held], reason: str) -> None:
-        if not files:
-            return
         means, begun = self._means, self._means.now()
         for held in shelf.remove(files) if means.removes else files:
             self.report.files -= 1

@@ -35,7 +35,7 @@ from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import ORDER
 
 VERSION = 3
-"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases, and bans."""
+"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases, bans, quotas."""
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}

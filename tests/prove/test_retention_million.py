@@ -20,6 +20,7 @@ from tests.cli.running import environment
 from tests.prove.tables import write_table
 from tests.support.http import Connection, head_of, put_head, url_of
 from tests.support.polling import until
+from tests.support.running import mounted
 from tests.support.server import ROOT, SECRET, Server, toml
 
 DAY = 86400
@@ -50,11 +51,10 @@ def make_store(store: Path, count: int) -> None:
 
 @contextmanager
 def memory_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    try:
+    """In memory, with room for as many inodes as it takes."""
+    options = ("-t", "tmpfs", "-o", "size=8g,nr_inodes=0", "tmpfs")
+    with tempfile.TemporaryDirectory() as around, mounted(Path(around) / "memory", *options) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @dataclass
@@ -198,7 +198,7 @@ def test_requests_are_answered_in_time_beside_a_sweep(tmp_path: Path, place: str
             alone_again = measured(server, "again", window(15))
     rows = []
     for method in ("GET", "PUT"):
-        without = min(quantile(client.times[method], 0.99) for client in (alone, alone_again))
+        without = quantile(alone.times[method] + alone_again.times[method], 0.99)
         with_it = quantile(beside.times[method], 0.99)
         medians = [f"{quantile(client.times[method], 0.5):.2f}" for client in (alone, beside)]
         rows.append((place, f"{count:,}", method, *medians, f"{without:.2f}", f"{with_it:.2f}"))
