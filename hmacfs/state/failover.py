@@ -231,13 +231,12 @@ class SharedState:
             member.tier.ping()
             if member is self._embedded:
                 self._outdated.keep_only(other.name for other in self._chains[Kind.SESSIONS])
+            member.tier.forget_counts()  # from before it went away
             with self._handover.of(member):
                 if member is self._cache:
                     member.tier.distrust()
-                # Its own are from before it went away, and those of the others grow old from now on.
-                member.tier.forget_counts()
-                self._forget_counts()
                 member.breaker.probe_answered(self._clock())
+            self._forget_counts()  # those below grow old from now on
         except StateUnavailable as error:
             member.breaker.probe_failed(error.detail, self._clock())
         except BaseException:
