@@ -125,8 +125,8 @@ class LocalStorage:
             self.staging = StagingArea(os.path.join(store_dir, PRIVATE, "staging"), file_mode, self._umask)
             attributes = self._has_attributes() if use_attributes is None else use_attributes
         self._is_memory = fsutil.is_memory(self._root)
-        # In memory there is no disk to wait for: a short job is over before a hop to the pool has begun.
-        self._short: Pool = InlinePool() if self._is_memory else disk
+        self.short: Pool = InlinePool() if self._is_memory else disk
+        """For short jobs. In memory there is no disk to wait for: they are over before a hop to the pool has begun."""
         self._known_metadata: dict[tuple[int, int], Metadata] = {}
         self._keeper: MetadataKeeper = (
             Attributes() if attributes else Sidecars(os.path.join(store_dir, PRIVATE, "meta"))
@@ -134,20 +134,20 @@ class LocalStorage:
 
     def check_vacant(self, path: SlotPath) -> None:
         with os_errors_translated():
-            self._short.run(self._check_vacant, path)
+            self.short.run(self._check_vacant, path)
 
     def stage(self, path: SlotPath) -> "LocalStaged":
         with os_errors_translated():
-            fd, name = self._short.run(self.staging.create)
+            fd, name = self.short.run(self.staging.create)
         return LocalStaged(self, path, fd, name)
 
     def store(self, path: SlotPath, content: bytearray, metadata: Metadata) -> Entity:
         with os_errors_translated():
-            return self._short.run(self._store, path, content, metadata)
+            return self.short.run(self._store, path, content, metadata)
 
     def free_bytes(self) -> int:
         with os_errors_translated():
-            info = self._short.run(os.statvfs, self._root)
+            info = self.short.run(os.statvfs, self._root)
         return info.f_bavail * info.f_frsize
 
     def open(self, path: SlotPath, *, with_content: bool) -> "LocalStored":
@@ -157,7 +157,7 @@ class LocalStorage:
             except BlockingIOError:
                 return self.disk.run(self._open, path, with_content)
             except NotFound:
-                self._short.run(self._refuse_buried, path)
+                self.short.run(self._refuse_buried, path)
                 raise
 
     def _check_vacant(self, path: SlotPath) -> None:
