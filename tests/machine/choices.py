@@ -1,6 +1,8 @@
 """What the rules draw. All of it is small and means something: a place relative to where an upload stands, a share of
 what is missing, one of the tokens that there are. So a failing example shrinks to requests that a person can read."""
 
+from dataclasses import dataclass
+
 from hypothesis import strategies as st
 
 from tests.machine.checksums import SPELLINGS, Checksums
@@ -13,32 +15,48 @@ Which = tuple[int, int, int]
 """Of a slot: path, total and type."""
 
 slots: st.SearchStrategy[Which] = st.tuples(
-    st.sampled_from((0, 0, 0, 1)), st.sampled_from((0, 0, 0, 1)), st.sampled_from((0, 0, 0, 0, 0, 1))
+    st.sampled_from((0, 0, 0, 1, 1, 2)), st.sampled_from((0, 0, 0, 1)), st.sampled_from((0,) * 6 + (1,))
 )
 picks = st.integers(0, 9)
 flags = st.booleans()
 kills = st.integers(0, 9).flatmap(lambda luck: st.integers(0, 60) if luck > 7 else st.none())
 """The step before which the worker is killed; mostly none."""
 
-places = st.sampled_from((0.0, 0.0, 0.0, 1.0, -1.0, 0.25, 0.5, 0.75, 3.0))
+places = st.sampled_from((0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 3.0, -1.0))
 """Where a piece begins: so many bytes from where the upload stands, or at such a share of what is missing."""
-
-shares = st.sampled_from((1.0, 1.0, 0.0, 1 / 3, 1 / 2, 2.0, 3.0))
-"""How much of what is missing a body brings; 2 and 3: so many bytes."""
 
 TOO_MUCH = 4.5
 """More than is missing."""
 
-longer_shares = st.one_of(shares, st.just(TOO_MUCH))
-shifts = st.sampled_from((0, 0, 0, 0, 1, -1, 7))
+shares = st.sampled_from((1.0, 1.0, 1.0, 0.0, 1 / 3, 1 / 2, 1 / 2, 2.0, 3.0, TOO_MUCH))
+"""How much of what is missing a body brings; 2 and 3: so many bytes."""
+
+shifts = st.sampled_from((0,) * 7 + (1, -1, 7))
 """Of the offset of a PATCH from where the upload stands."""
 
-cuts = st.sampled_from((None, None, None, None, 0.0, 1.0, 2.0, 0.5, 0.99))
+cuts = st.sampled_from((None,) * 9 + (0.0, 1.0, 0.5, 0.5, 0.99))
 """Where a body breaks off: not at all, after so many bytes, after such a share."""
 
-declared = st.sampled_from((None, None, None, None, True, False))
+lengths = st.sampled_from((True, True, True, False))
+"""Whether Content-Length tells the length of a body."""
+
+declared = st.sampled_from((None,) * 8 + (True, True, False))
 checksums = st.builds(Checksums, piece=declared, whole=declared, spelling=st.sampled_from(SPELLINGS))
-jumps = st.sampled_from((TTL * 2 // 5, TTL * 7 // 10, TTL * 3 // 2))
+jumps = st.sampled_from((1, TTL * 2 // 5, TTL * 2 // 5, TTL * 7 // 10, TTL * 3 // 2))
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A body as it is drawn."""
+
+    share: float
+    cut: float | None
+    has_length: bool
+    checks: Checksums
+    kill: int | None
+
+
+sendings = st.builds(Sending, share=shares, cut=cuts, has_length=lengths, checks=checksums, kill=kills)
 
 
 def first_byte(place: float, offset: int, total: int) -> int:

@@ -1,6 +1,6 @@
 """The state machine: any request in any order, a model beside the server, and what must hold after every step."""
 
-from typing import Any
+from dataclasses import replace
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.machine import choices
 from tests.machine.answers import Expected, May
 from tests.machine.checksums import Checksums
-from tests.machine.choices import Which
+from tests.machine.choices import Sending, Which
 from tests.machine.creation import Creation
 from tests.machine.model import MOST_SESSIONS, Model
 from tests.machine.resources import Resources
@@ -18,6 +18,10 @@ from tests.machine.wire import NOTHING, Body, Driver, Request, Slot, body, slot_
 
 MOST_GAPS = 3
 """The bound on gaps, lowered from 1,024 so that a few pieces reach it."""
+
+QUESTIONS = ("ask", "ask", "ask", "head", "head", "get", "unsigned")
+CREATIONS = ("tus", "tus empty", "tus empty", "draft", "draft empty", "draft empty", "last", "untold")
+"""The draft's last: "Upload-Complete: ?1"; untold: without Upload-Length."""
 
 _PLAIN = Checksums()
 
@@ -30,7 +34,8 @@ class SlotMachine(RuleBasedStateMachine):
 
     Attributes:
         orders: values of ChunkingEnabled that it serves with.
-        paths: of the two slots.
+        root: the folder of all paths.
+        paths: of the slots so far.
         own_tokens: that the client chooses.
     """
 
@@ -39,7 +44,8 @@ class SlotMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
-        self.paths = ("one/file.bin", "another/place/file.bin")
+        self.root = "here"
+        self.paths: list[str] = []
         self.own_tokens = ("a-token-of-the-client-1", "a-token-of-the-client-2", "a-token-of-the-client-3")
 
     def driver_for(self, *, in_any_order: bool) -> Driver:
@@ -55,166 +61,73 @@ class SlotMachine(RuleBasedStateMachine):
         self.creation = Creation(self.model, self.sessions)
         self.resources = Resources(self.model)
 
-    # The session face, and plain PUTs
+    # Requests
 
-    @rule(which=choices.slots, pick=choices.picks, kill=choices.kills)
-    def ask(self, which: Which, pick: int, kill: int | None) -> None:
-        slot = self.slot(which)
-        self.run(*self.sessions.ask(slot, self.token(pick)), kill, slot.path)
+    @rule(which=choices.slots, pick=choices.picks, kind=st.sampled_from(QUESTIONS), kill=choices.kills)
+    def question(self, which: Which, pick: int, kind: str, kill: int | None) -> None:
+        slot, upload = self.slot(which), self.resource(pick)
+        if kind == "ask":
+            self.run(*self.sessions.ask(slot, self.token(pick)), kill, slot.path)
+        elif kind == "head" and upload is not None:
+            self.run(*self.resources.head(upload), kill, upload.slot.path)
+        elif kind == "get":
+            self.look(slot.path)
+        elif kind == "unsigned":
+            self.send_unsigned(slot, pick)
 
-    @rule(
-        which=choices.slots,
-        pick=choices.picks,
-        place=choices.places,
-        share=choices.shares,
-        cut=choices.cuts,
-        checks=choices.checksums,
-        kill=choices.kills,
-    )
-    def piece(
-        self, which: Which, pick: int, place: float, share: float, cut: Any, checks: Checksums, kill: int | None
-    ) -> None:
+    @rule(which=choices.slots, pick=choices.picks, place=choices.places, sending=choices.sendings)
+    def piece(self, which: Which, pick: int, place: float, sending: Sending) -> None:
         """With any token, also one of another slot."""
-        self.send_piece(self.slot(which), self.token(pick), place, share, cut, checks, kill)
+        self.send_piece(self.slot(which), self.token(pick), place, sending)
 
-    @rule(
-        pick=choices.picks,
-        place=choices.places,
-        share=choices.shares,
-        cut=choices.cuts,
-        checks=choices.checksums,
-        kill=choices.kills,
-    )
-    def next_piece(self, pick: int, place: float, share: float, cut: Any, checks: Checksums, kill: int | None) -> None:
+    @rule(pick=choices.picks, place=choices.places, sending=choices.sendings)
+    def next_piece(self, pick: int, place: float, sending: Sending) -> None:
         """Of an upload that there is; else the first of one."""
-        known = [each for each in self.model.uploads if each.face == "session" and not each.has_ended]
-        slot = known[-1 - pick % len(known)].slot if known else self.slot((0, 0, 0))
-        token = known[-1 - pick % len(known)].secret if known else self.own_tokens[0]
-        self.send_piece(slot, token, place, share, cut, checks, kill)
+        known = [each for each in self.model.uploads if each.face == "session" and self.model.certainty(each)]
+        if known:
+            upload = known[-1 - pick % len(known)]
+            self.send_piece(upload.slot, upload.secret, place, sending)
+        else:
+            self.send_piece(self.slot((pick % 2, 0, 0)), self.own_tokens[0], 0.0, sending)
 
-    @rule(
-        which=choices.slots,
-        pick=choices.picks,
-        cut=choices.cuts,
-        checks=choices.checksums,
-        kill=choices.kills,
-    )
-    def whole(self, which: Which, pick: int, cut: Any, checks: Checksums, kill: int | None) -> None:
+    @rule(which=choices.slots, pick=choices.picks, sending=choices.sendings)
+    def whole(self, which: Which, pick: int, sending: Sending) -> None:
+        """A PUT without Content-Range."""
+        slot, token = self.slot(which), self.token(pick)
+        sent = self.body(slot.total, sending, needs_length=pick > 0)
+        self.run(*self.sessions.whole(slot, token, sent, sending.checks), sending.kill, slot.path)
+
+    @rule(which=choices.slots, kind=st.sampled_from(CREATIONS), sending=choices.sendings)
+    def create(self, which: Which, kind: str, sending: Sending) -> None:
         slot = self.slot(which)
-        sent = self.body(slot.total, cut, kill)
-        self.run(*self.sessions.whole(slot, self.token(pick), sent, checks), kill, slot.path)
+        checks = sending.checks if kind in ("tus", "draft", "last", "untold") else replace(sending.checks, piece=None)
+        sent = NOTHING if "empty" in kind else self.body(choices.length(sending.share, slot.total), sending)
+        if kind.startswith("tus"):
+            made = self.creation.tus(slot, sent, checks)
+        else:
+            is_last, declares = kind in ("last", "untold"), kind != "untold"
+            made = self.creation.draft(slot, sent, checks, is_last=is_last, declares=declares)
+        self.run(*made, sending.kill, slot.path)
 
-    @rule(which=choices.slots)
-    def get(self, which: Which) -> None:
-        self.look(self.slot(which).path)
-
-    @rule(which=choices.slots, face=st.integers(0, 3))
-    def unsigned(self, which: Which, face: int) -> None:
-        """Whatever it is, it learns nothing and changes nothing."""
-        slot = self.slot(which)
-        sent = self.body(slot.total, None, None)
-        request, _ = (
-            self.sessions.ask(slot, self.own_tokens[0]),
-            self.sessions.whole(slot, "", sent, _PLAIN),
-            self.creation.tus(slot, sent, _PLAIN),
-            self.creation.draft(slot, sent, _PLAIN, is_last=False),
-        )[face]
-        bare = Request(request.method, slot_url(slot.path), request.headers, request.body)
-        self.run(bare, Expected([May(403)]), None, slot.path)
-
-    # tus and the draft
-
-    @rule(
-        which=choices.slots,
-        share=choices.longer_shares,
-        cut=choices.cuts,
-        has_length=choices.flags,
-        checks=choices.checksums,
-        kill=choices.kills,
-    )
-    def tus_create(
-        self, which: Which, share: float, cut: Any, has_length: bool, checks: Checksums, kill: int | None
-    ) -> None:
-        slot = self.slot(which)
-        sent = self.body(choices.length(share, slot.total), cut, kill, has_length=has_length)
-        self.run(*self.creation.tus(slot, sent, checks), kill, slot.path)
-
-    @rule(
-        which=choices.slots,
-        share=choices.longer_shares,
-        cut=choices.cuts,
-        has_length=choices.flags,
-        checks=choices.checksums,
-        ways=st.sampled_from(((False, True), (True, True), (True, False), (False, False))),
-        kill=choices.kills,
-    )
-    def draft_create(
-        self,
-        which: Which,
-        share: float,
-        cut: Any,
-        has_length: bool,
-        checks: Checksums,
-        ways: tuple[bool, bool],
-        kill: int | None,
-    ) -> None:
-        """Args: ways: whether the body is the last, and whether the total is declared."""
-        slot, (is_last, declares) = self.slot(which), ways
-        sent = self.body(choices.length(share, slot.total), cut, kill, has_length=has_length)
-        self.run(*self.creation.draft(slot, sent, checks, is_last=is_last, declares=declares), kill, slot.path)
-
-    @rule(which=choices.slots, is_tus=choices.flags, checks=choices.checksums)
-    def create_empty(self, which: Which, is_tus: bool, checks: Checksums) -> None:
-        slot = self.slot(which)
-        whole = Checksums(whole=checks.whole, spelling=checks.spelling)
-        tus, draft = self.creation.tus(slot, NOTHING, whole), self.creation.draft(slot, NOTHING, whole, is_last=False)
-        self.run(*(tus if is_tus else draft), None, slot.path)
-
-    @rule(
-        pick=choices.picks,
-        shift=choices.shifts,
-        share=choices.longer_shares,
-        cut=choices.cuts,
-        has_length=choices.flags,
-        checks=choices.checksums,
-        last=choices.flags,
-        kill=choices.kills,
-    )
-    def patch(
-        self,
-        pick: int,
-        shift: int,
-        share: float,
-        cut: Any,
-        has_length: bool,
-        checks: Checksums,
-        last: bool,
-        kill: int | None,
-    ) -> None:
-        upload = self.resource(pick)
-        if upload is None:
-            return
-        total = upload.slot.total
-        offset = min(max(0, upload.content.least + shift), total)
-        sent = self.body(choices.length(share, total - offset), cut, kill, has_length=has_length)
-        self.run(*self.resources.patch(upload, offset, sent, checks, is_last=last), kill, upload.slot.path)
-
-    @rule(pick=choices.picks)
-    def head(self, pick: int) -> None:
+    @rule(pick=choices.picks, shift=choices.shifts, sending=choices.sendings, last=choices.flags)
+    def patch(self, pick: int, shift: int, sending: Sending, last: bool) -> None:
         upload = self.resource(pick)
         if upload is not None:
-            self.run(*self.resources.head(upload), None, upload.slot.path)
+            total = upload.slot.total
+            offset = min(max(0, upload.content.least + shift), total)
+            sent = self.body(choices.length(sending.share, total - offset), sending)
+            made = self.resources.patch(upload, offset, sent, sending.checks, is_last=last)
+            self.run(*made, sending.kill, upload.slot.path)
 
-    @rule(pick=choices.picks, kill=choices.kills)
-    def delete(self, pick: int, kill: int | None) -> None:
+    @rule(pick=choices.picks, seconds=st.none() | choices.jumps, kill=choices.kills)
+    def lose(self, pick: int, seconds: int | None, kill: int | None) -> None:
+        """What ends uploads: DELETE, and time."""
         upload = self.resource(pick)
-        if upload is not None:
+        if seconds is not None:
+            self.model.age(seconds)
+            self.driver.age(seconds)
+        elif upload is not None:
             self.run(*self.resources.delete(upload), kill, upload.slot.path)
-
-    @rule(seconds=choices.jumps)
-    def wait(self, seconds: int) -> None:
-        self.model.age(seconds)
-        self.driver.age(seconds)
 
     # What must always hold
 
@@ -252,19 +165,35 @@ class SlotMachine(RuleBasedStateMachine):
     def look(self, path: str) -> None:
         self.model.get(path).meet(self.driver.send(Request("GET", slot_url(path), [])))
 
-    def send_piece(
-        self, slot: Slot, token: str, place: float, share: float, cut: Any, checks: Checksums, kill: int | None
-    ) -> None:
+    def send_unsigned(self, slot: Slot, pick: int) -> None:
+        """Whatever it is, it learns nothing and changes nothing."""
+        sent = body(self.count, slot.total)
+        request, _ = (
+            self.sessions.ask(slot, self.own_tokens[0]),
+            self.sessions.whole(slot, "", sent, _PLAIN),
+            self.creation.tus(slot, sent, _PLAIN),
+            self.creation.draft(slot, sent, _PLAIN, is_last=False),
+        )[pick % 4]
+        bare = Request(request.method, slot_url(slot.path), request.headers, request.body)
+        self.run(bare, Expected([May(403)]), None, slot.path)
+
+    def send_piece(self, slot: Slot, token: str, place: float, sending: Sending) -> None:
         if not slot.total:
             return
         offset = self.model.session(slot, token).content.least if token else 0
         first = choices.first_byte(place, offset, slot.total)
-        sent = self.body(max(1, choices.length(share, slot.total - first)), cut, kill)
-        self.run(*self.sessions.piece(slot, token, first, sent, checks), kill, slot.path)
+        size = min(choices.length(sending.share, slot.total - first), slot.total - first)
+        sent = self.body(max(1, size), sending, needs_length=place >= 0)
+        self.run(*self.sessions.piece(slot, token, first, sent, sending.checks), sending.kill, slot.path)
 
     def slot(self, which: Which) -> Slot:
+        """One of two paths without a file, or one that has a file."""
         path, total, kind = which
-        return Slot(self.paths[path], self.totals[total], choices.TYPES[kind])
+        stored = [each for each in self.paths if each in self.model.files]
+        while len(self.paths) - len(stored) < 2:
+            self.paths.append(f"{self.root}/{len(self.paths)}/file.bin")
+        vacant = [each for each in self.paths if each not in self.model.files]
+        return Slot(stored[-1] if path == 2 and stored else vacant[path % 2], self.totals[total], choices.TYPES[kind])
 
     def token(self, pick: int) -> str:
         """None, the client's own, and those that the server gave."""
@@ -273,19 +202,27 @@ class SlotMachine(RuleBasedStateMachine):
         return tokens[pick % len(tokens)]
 
     def resource(self, pick: int) -> Upload | None:
-        """An upload whose resource the client knows, perhaps a dead one; a new one where there is none.
+        """An upload whose resource the client knows, seldom a dead one; a new one where there is none.
 
-        None where none can begin, because the slot has its file.
+        None where none came about, because the worker died or the path has a file.
         """
-        for attempt in range(2):
-            known = [each for each in self.model.uploads if each.face != "session" and each.secret][-5:]
-            if known:
-                return known[-1 - pick % len(known)]
-            if not attempt:
-                self.create_empty((pick % 4 // 2, 0, 0), bool(pick % 2), _PLAIN)
-        return None
+        known = [each for each in self.model.uploads if each.face != "session" and each.secret]
+        living = [each for each in known if self.model.certainty(each) and not each.is_published]
+        if not living:
+            slot = self.slot((pick % 4 // 2, 0, 0))
+            empty = self.creation.draft(slot, NOTHING, _PLAIN, is_last=False)
+            self.run(*(self.creation.tus(slot, NOTHING, _PLAIN) if pick % 2 else empty), None, slot.path)
+            known = [each for each in self.model.uploads if each.face != "session" and each.secret]
+            living = known
+        chosen = known if pick > 7 else living
+        return chosen[-1 - pick % len(chosen)] if chosen else None
 
-    def body(self, size: int, cut: float | None, kill: int | None, *, has_length: bool = True) -> Body:
-        """Other bytes each time; a killed worker gets all of them, as far as it comes."""
+    def body(self, size: int, sending: Sending, *, needs_length: bool = False) -> Body:
+        """Other bytes each time; a killed worker gets all of them, as far as it comes.
+
+        Args:
+            needs_length: a chunked body would be refused whatever it is.
+        """
         self.count += 1
-        return body(self.count, size, None if kill is not None else choices.cut_at(cut, size), has_length=has_length)
+        cut = None if sending.kill is not None else choices.cut_at(sending.cut, size)
+        return body(self.count, size, cut, has_length=sending.has_length or needs_length)

@@ -41,11 +41,17 @@ class Model:
         """An upload that nobody knows yet; ``keep`` makes it known."""
         return Upload(face, secret, slot, Content(slot.total), self.now, self.now)
 
-    def keep(self, upload: Upload, *, with_bytes: bool = False) -> None:
-        """A request reached it. A token stands for one upload: an older one, if it was still there, has ended."""
+    def keep(self, upload: Upload, *, with_bytes: bool = False, is_lost: bool = False) -> None:
+        """A request reached it.
+
+        A token stands for one upload: an older one, if it was still there, has ended.
+
+        Args:
+            is_lost: or perhaps did not reach it, because its worker was killed.
+        """
         if upload not in self.uploads:
             for other in self.uploads:
-                if upload.secret and other.secret == upload.secret:
+                if upload.secret and other.secret == upload.secret and not is_lost:
                     other.has_ended = True
             self.uploads.append(upload)
         upload.last_touch = self.now
@@ -201,7 +207,7 @@ class Model:
             publishes: whether the request publishes the file once all of it is there.
         """
         upload.content.may_record(first, block)
-        self.keep(upload)
+        self.keep(upload, is_lost=True)
         upload.is_sure = (
             upload.is_sure and True in (goods := upload.is_good(upload.content, whole)) and False not in goods
         )

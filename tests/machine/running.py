@@ -58,16 +58,15 @@ class HouseMachine(SlotMachine):
         )
         return self.house
 
-    @rule(power_cut=st.booleans())
-    def restart(self, power_cut: bool) -> None:
-        self.house.restart(power_cut=power_cut)
-        if power_cut:
+    @rule(how=st.sampled_from(("sweep", "restart", "power cut")))
+    def restart(self, how: str) -> None:
+        if how == "sweep":
+            self.house.sweep()
+            return
+        self.house.restart(power_cut=how == "power cut")
+        if how == "power cut":
             for each in self.model.uploads:
                 each.content.doubt()
-
-    @rule()
-    def sweep(self) -> None:
-        self.house.sweep()
 
     def teardown(self) -> None:
         if hasattr(self, "house"):
@@ -88,19 +87,17 @@ class LiveMachine(SlotMachine):
     number: Iterator[int] = count()
 
     def driver_for(self, *, in_any_order: bool) -> Site:
-        folder = f"example-{next(self.number)}"
-        self.paths = (f"{folder}/file.bin", f"{folder}/place/file.bin")
-        self.own_tokens = tuple(f"token-{number}-of-{folder}" for number in range(3))
-        self.site = Site(self.server, self.redis, folder)
+        self.root = f"example-{next(self.number)}"
+        self.own_tokens = tuple(f"token-{number}-of-{self.root}" for number in range(3))
+        self.site = Site(self.server, self.redis, self.root)
         return self.site
 
-    @rule()
-    def kill_worker(self) -> None:
-        self.site.kill_worker()
-
-    @rule(how=st.sampled_from(("stop", "kill", "empty", "back")))
-    def strike_redis(self, how: str) -> None:
-        self.site.strike_redis(how)
+    @rule(how=st.sampled_from(("worker", "stop", "kill", "empty", "back")))
+    def strike(self, how: str) -> None:
+        if how == "worker":
+            self.site.kill_worker()
+        else:
+            self.site.strike_redis(how)
 
     def teardown(self) -> None:
         self.redis.recover()

@@ -101,6 +101,8 @@ class Sessions:
         last = first + len(body.content) - 1
         fields = [("Content-Range", f"bytes {first}-{last}/{slot.total}"), *checksums.fields(body, whole)]
         request = put(slot, token, body, fields)
+        if not body.has_length:
+            return request, Expected([May(400)])
         if slot.path in self._model.files:
             return request, Expected(self._at_published(slot, token, asks=False, is_cut=body.is_cut))
         is_new = not self._model.certainty(upload)
@@ -195,6 +197,8 @@ class Sessions:
         content = Content(slot.total).record(0, body.content)
         whole = checksums.whole_digest(content, body)
         request = put(slot, token, body, checksums.fields(body, whole))
+        if not body.has_length:
+            return request, Expected([May(411)])
         digests = checksums.of_whole(body, whole)
         mays = self.whole_mays(slot, token, body, digests, whole)
         return request, Expected(mays, lambda: self.whole_lost(slot, token, body, digests))
@@ -231,7 +235,7 @@ class Sessions:
             upload.doubt()
             upload.content.may_record(0, body.content)
             upload.may |= digests
-            model.keep(upload)
+            model.keep(upload, is_lost=True)
 
     def _keep_longer(self, slot: Slot, token: str, body: Body, digests: frozenset[bytes], whole: bytes | None) -> None:
         """A plain PUT broke off: what arrived is what its token stands for, if it is longer."""

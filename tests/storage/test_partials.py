@@ -201,6 +201,17 @@ def test_a_token_whose_upload_a_crash_took_is_free_again(shelf: Shelf) -> None:
     assert shelf.left(path="a/c.jpg") == [(0, 20)]
 
 
+def test_what_a_killed_removal_left_neither_keeps_a_token_nor_counts(shelf: Shelf) -> None:
+    partial = shelf.begin(header(), (0, 10))
+    partial.journal.set_state(State.GONE)
+    partial.close()
+
+    shelf.begin(header(), (0, 20)).close()
+
+    assert shelf.left() == [(0, 20)]
+    assert len(shelf.names()) == 3
+
+
 def test_racing_creators_never_pass_the_limit_of_a_slot(opened: Open, tmp_path: Path) -> None:
     for number in range(8):
         shelf = opened(tmp_path / f"race-{number}", most=2)
