@@ -103,21 +103,21 @@ class Reindexing:
         )
 
     def _judge(self, slot: SlotPath, row: FileRow | None) -> None:
-        found = self._found(slot)
+        # Who sent it and how long it may stay: files of earlier versions do not know, rows may. A path may say who.
+        found = self._found(slot, row.uploader if row else "")
         if found is None:
             return  # it went since the walk came by; who took it away tells the catalogue
         self.files += 1
         if row is None:
             self._rows.append(found)
             return
-        # Who sent it and how long it may stay: files of earlier versions do not know, rows may. A path may say who.
-        uploader = found.uploader or self.uploader_of(slot, row.uploader)
-        found = replace(found, uploader=uploader, expires_at=found.expires_at or row.expires_at)
+        found = replace(found, expires_at=found.expires_at or row.expires_at)
         if replace(found, digest=found.digest or row.digest, stored_at=row.stored_at) != row:
             self._rows.append(found)
 
-    def _found(self, slot: SlotPath) -> FileRow | None:
-        """The row that a file on the disk should have; None where there is none."""
+    def _found(self, slot: SlotPath, named: str = "") -> FileRow | None:
+        """The row that a file on the disk should have; None where there is none. Args: named: its uploader, where the
+        file does not know it."""
         try:
             stored = self.storage.open(slot, with_content=False)
         except NotFound:
@@ -130,7 +130,7 @@ class Reindexing:
             entity.size,
             content_type,
             metadata.sha256,
-            self.uploader_of(slot, metadata.uploader),
+            self.uploader_of(slot, metadata.uploader or named),
             entity.modified,
             metadata.expires_at,
         )

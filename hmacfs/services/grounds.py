@@ -17,7 +17,10 @@ class Shelf(Protocol):
         """All of them, in any order; one that comes or goes meanwhile may be among them or not."""
 
     def remove(self, files: Sequence[Held]) -> Sequence[Held]:
-        """Remove those that are still what they were, and folders that are empty then; which files those were."""
+        """Remove those that are still what they were; which ones those were."""
+
+    def tidy(self, files: Sequence[Held]) -> None:
+        """``files`` were removed: remove their folders where they are empty now, and make it all durable."""
 
     def remove_empty(self, folders: Sequence[bytes]) -> Sequence[bytes]:
         """Remove those of the folders in which there still is nothing; which those were."""

@@ -160,8 +160,8 @@ class LocalStorage:
             self.staging = StagingArea(os.path.join(store_dir, PRIVATE, "staging"), file_mode, self._umask)
             attributes = self._has_attributes() if use_attributes is None else use_attributes
         self._is_memory = fsutil.is_memory(self._root)
-        # In memory there is no disk to wait for: a short job is over before a hop to the pool has begun.
-        self._short: Pool = InlinePool() if self._is_memory else disk
+        self.short: Pool = InlinePool() if self._is_memory else disk
+        """For short jobs. In memory there is no disk to wait for: they are over before a hop to the pool has begun."""
         self._known_metadata: dict[tuple[int, int], Metadata] = {}
         self._keeper: MetadataKeeper = (
             Attributes() if attributes else Sidecars(os.path.join(store_dir, PRIVATE, "meta"))
@@ -169,11 +169,11 @@ class LocalStorage:
 
     def check_vacant(self, path: SlotPath) -> None:
         with os_errors_translated():
-            self._short.run(self.check_vacant_now, path)
+            self.short.run(self.check_vacant_now, path)
 
     def stage(self, path: SlotPath) -> "LocalStaged":
         with os_errors_translated():
-            fd, name = self._short.run(self.staging.create)
+            fd, name = self.short.run(self.staging.create)
         return LocalStaged(self, path, fd, name)
 
     def store(
@@ -186,7 +186,7 @@ class LocalStorage:
         watch: Callable[[memoryview], None] | None = None,
     ) -> Entity:
         with os_errors_translated():
-            return patiently(self._short, self._store, path, content, metadata, conditions, watch)
+            return patiently(self.short, self._store, path, content, metadata, conditions, watch)
 
     def delete(self, path: SlotPath) -> bool:
         with os_errors_translated():
@@ -194,7 +194,7 @@ class LocalStorage:
 
     def free_bytes(self) -> int:
         with os_errors_translated():
-            info = self._short.run(os.statvfs, self._root)
+            info = self.short.run(os.statvfs, self._root)
         return info.f_bavail * info.f_frsize
 
     def open(self, path: SlotPath, *, with_content: bool) -> "LocalStored":
@@ -204,7 +204,7 @@ class LocalStorage:
             except BlockingIOError:
                 return self.disk.run(self._open, path, with_content)
             except NotFound:
-                self._short.run(self.refuse_buried, path)
+                self.short.run(self.refuse_buried, path)
                 raise
 
     def check_vacant_now(self, path: SlotPath) -> None:

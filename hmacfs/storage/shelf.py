@@ -38,6 +38,7 @@ class LocalShelf:
 
     def __init__(self, storage: LocalStorage, store_dir: str, graves: LocalGraves) -> None:
         self._storage = storage
+        self._pool = storage.short  # a job here is short where no disk is waited for
         self._root = os.fsencode(store_dir)
         self._graves = graves
 
@@ -52,16 +53,14 @@ class LocalShelf:
             yield batch
 
     def remove(self, files: Sequence[Held]) -> list[Held]:
-        """Remove those that are still what was judged, what is kept of them, and folders that are empty then; which
-        files those were.
+        """Remove those that are still what was judged, and what is kept of them; which ones those were. Who has one
+        open goes on reading it."""
+        return self._run(self._with_root, self._unlink_some, files)
 
-        Who has a file open goes on reading it. The folders are synced once, as Durability says.
-        """
-        removed: list[Held] = []
-        for place in range(0, len(files), BATCH):
-            removed += self._run(self._with_root, self._unlink_some, files[place : place + BATCH])
-        self._run(self._with_root, self._tidy, {held.path.segments[:-1] for held in removed})
-        return removed
+    def tidy(self, files: Sequence[Held]) -> None:
+        """``files`` were removed: remove their folders where they are empty, and sync the others once, as Durability
+        says."""
+        self._run(self._with_root, self._tidy, {held.path.segments[:-1] for held in files})
 
     def remove_empty(self, folders: Sequence[bytes]) -> list[bytes]:
         """Remove folders of ``Batch.empty`` in which there still is nothing; which those were."""
@@ -69,7 +68,7 @@ class LocalShelf:
 
     def _run(self, job: Callable[..., T], *args: object) -> T:
         with os_errors_translated():
-            return self._storage.disk.run(job, *args)
+            return self._pool.run(job, *args)
 
     def _with_root(self, job: Callable[..., T], *args: object) -> T:
         root = os.open(self._root, fsutil.DIRECTORY)

@@ -28,6 +28,9 @@ class VersionShelf:
         """Remove those that are still what was judged; which those were."""
         return [held for held in files if self._versions.remove(_kept(held)) is not None]
 
+    def tidy(self, files: Sequence[Held]) -> None:
+        """Nothing to do: a version that a power cut brings back goes with the next sweep."""
+
     def remove_empty(self, folders: Sequence[bytes]) -> list[bytes]:  # noqa: ARG002 - none are ever found
         """Their folders go with the ledger, when nothing in it counts any more (LocalVersions.sweep)."""
         return []

@@ -120,7 +120,7 @@ class WatchedPool(InlinePool):
 def test_content_is_judged_once_in_a_job_of_the_disk_pool(
     house: test_uploads.House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = house.storage.disk = house.storage._short = WatchedPool()
+    pool = house.storage.disk = house.storage.short = WatchedPool()
     judged: list[bool] = []
     types_of = sniffing.types_of
 

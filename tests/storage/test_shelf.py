@@ -136,6 +136,7 @@ def test_removed_files_are_gone_buried_and_take_their_folders_with_them(attic: A
     going = [found[name] for name in ("a/b/one", "a/b/two", "four")]
 
     assert attic.shelf.remove(going) == going
+    attic.shelf.tidy(going)
 
     assert attic.names() == ["a/three", "five"]
     assert attic.folders() == ["a"]
@@ -200,7 +201,7 @@ def test_each_folder_that_stays_is_synced_once(tmp_path: Path, monkeypatch: pyte
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
 
-    attic.shelf.remove(going)
+    attic.shelf.tidy(attic.shelf.remove(going))
 
     assert sorted(synced) == [str(attic.store), str(attic.store / "a")]
     attic.close()
@@ -240,7 +241,8 @@ def test_uploads_that_race_a_sweep_for_a_folder_are_all_stored(attic: Attic) -> 
 
     def sweep() -> None:
         while not ended.is_set():
-            attic.shelf.remove([held for path, held in attic.found().items() if path.startswith("shared/old")])
+            old = [held for path, held in attic.found().items() if path.startswith("shared/old")]
+            attic.shelf.tidy(attic.shelf.remove(old))
             attic.shelf.remove_empty([b"shared"])
 
     sweeper = threading.Thread(target=sweep)
