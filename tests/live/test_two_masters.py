@@ -189,7 +189,7 @@ def test_what_expires_is_removed_by_one_server_at_a_time_and_once(tier: TierServ
     partials = tmp_path / "store/.hmacfs/partials"
     with two_masters(tmp_path, SessionTTL=ttl, **tier.keys()) as servers:
         uploads = [Upload(face, f"old/{face}-{number}", os.urandom(PIECE)) for face in FACES for number in range(4)]
-        with open(partials / "sweep.lock", "ab") as sweeping:  # as a third server that is at it
+        with open(partials.parent / "sweep.lock", "ab") as sweeping:  # as a third server that is at it
             fcntl.flock(sweeping, fcntl.LOCK_EX)
             for number, upload in enumerate(uploads):
                 upload.begin(servers[number % 2], 1000)
