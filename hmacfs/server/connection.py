@@ -154,7 +154,7 @@ class Connection:
         if not body.is_at_hand:
             if not body.failed:
                 body.release()
-                self._linger()
+                self._linger(body.linger_seconds)
             return False
         body.skip_ahead()
         body.release()
@@ -255,7 +255,7 @@ class Connection:
             self.sock, response.take_head(), fd, first, count, worker.pool, worker.limits.write_timeout, chunks.progress
         )
 
-    def _linger(self) -> None:
+    def _linger(self, most: float | None = None) -> None:
         """Let a refused client read its answer: closing with unread bytes would reset the connection, and a proxy
         would answer 502. Bounded in time, in silence and in number."""
         if self.worker.lingering >= MAX_LINGERING:
@@ -264,7 +264,7 @@ class Connection:
         self.deadline = float("inf")
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self._discard(time.monotonic() + LINGER_SECONDS)
+            self._discard(time.monotonic() + (LINGER_SECONDS if most is None else most))
         except OSError:
             pass  # the client is gone, which is as good
         finally:

@@ -37,6 +37,8 @@ class SocketBody:
 
     Attributes:
         failed: the connection has broken or ended, and nothing more can come.
+        linger_seconds: how long a client that is refused in the middle of the body may go on sending at most; None for
+            as long as anybody.
     """
 
     def __init__(self, sock: Any, ahead: bytes, *, expects_continue: bool, least_read: int) -> None:
@@ -48,6 +50,7 @@ class SocketBody:
         self._mark = 1
         self._is_ended = False
         self.failed = False
+        self.linger_seconds: float | None = None
 
     def _receive(self, room: memoryview) -> int:
         """Put what came with the head, or one read of the socket, to the start of ``room``; how many bytes.

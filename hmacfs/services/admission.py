@@ -41,6 +41,9 @@ class Board(Protocol):
 
     def leave_client(self, client: str) -> None: ...
 
+    def count_client(self, client: str) -> int:
+        """How many uploads ``client`` has in all workers now. May be called in another thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -134,10 +137,8 @@ class Admission:
         return self.board.enter_client(_slot_key(path))
 
     def slot_bodies(self, path: SlotPath) -> int:
-        """How many of them run."""
-        running = self.enter_slot(path) - 1
-        self.leave_slot(path)
-        return running
+        """How many of them run. May be called in another thread."""
+        return self.board.count_client(_slot_key(path))
 
     def leave_slot(self, path: SlotPath) -> None:
         self.board.leave_client(_slot_key(path))

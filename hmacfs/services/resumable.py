@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial as partial_of
 from typing import TypeVar
 
 from hmacfs.core import checksum, signature, upload
@@ -16,10 +17,12 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
     BadUploadLength,
+    BodyTooLong,
     ChecksumMismatch,
     FileExists,
     NotFound,
     PreconditionFailed,
+    RequestError,
     TakenOver,
     TooManyGaps,
     UnknownUpload,
@@ -54,7 +57,9 @@ GIVE_WAY_SECONDS = 5.0
 """How long a request waits for another one to give way (protocol, section 5, "Taking over")."""
 
 _POLL_SECONDS = 0.05
+_INSIST_SECONDS = 0.3
 _HASH_BLOCK = 1024 * 1024
+_ALIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +155,28 @@ class Resumable:
             BadSignature, TooLarge, FileExists, PathConflict, WrongSlot.
         """
         content_type = self._authority.content_type(request)
-        published = self._published(request, may_ask=True)
-        if published is not None:
+        if (published := self._published(request, may_ask=True)) is not None:
             return published
-        with self._session(request, content_type) as partial:
-            if partial is None:
-                return self._progress_of(request, request.token or secrets.token_urlsafe(24))
-            snapshot = partial.settle()
-            if snapshot.extents.prefix == request.total and snapshot.state is State.OPEN:
-                return self._finish(partial, request.wanted)  # a crash came between the last byte and publishing
-            return self._progress(partial, snapshot)
+        try:
+            with self._session(request, content_type) as partial:
+                if partial is not None:
+                    return self._asked(partial, request)
+        except (UploadComplete, UploadGone, FileExists) as error:  # it ended while we looked
+            return self._ended(request, error, may_ask=True)
+        # It may have been published, and so forgotten, between our two looks.
+        published = self._published(request, may_ask=True)
+        return published or self._progress_of(request, request.token or secrets.token_urlsafe(24))
+
+    def _asked(self, partial: PartialUpload, request: UploadRequest) -> Progress:
+        snapshot = partial.settle()
+        if snapshot.state is State.PUBLISHED:
+            raise UploadComplete
+        if snapshot.state is State.GONE:
+            raise UploadGone
+        is_whole = snapshot.extents.prefix == request.total
+        if is_whole and partial.is_idle():  # a crash came between the last byte and publishing
+            return self._finish(partial, request.wanted)
+        return self._progress(partial, snapshot)
 
     def put_piece(
         self, request: UploadRequest, piece: Piece, body: Body, found: Callable[[str], None] | None = None
@@ -175,15 +192,15 @@ class Resumable:
         content_type = self._authority.content_type(request)
         if (published := self._published(request, may_ask=False)) is not None:
             return self._replayed(request, piece, body, published)
+        taken = _Taken(body)
         try:
             with self._session_for(request, piece, content_type) as partial, _settled_refusals(partial):
                 if found is not None:
                     found(partial.header.secret)
-                return self._put_piece(partial, request, piece, body)
-        except (UploadComplete, UploadGone):  # another request published, or removed it, before the body was asked for
-            if (published := self._published(request, may_ask=False)) is None:
-                raise UnknownUpload from None
-            return self._replayed(request, piece, body, published)
+                return self._put_piece(partial, request, piece, taken)
+        except (UploadComplete, UploadGone, UnknownUpload, FileExists) as error:  # it ended while we were at work
+            published = self._ended(request, error, may_ask=False)
+            return published if taken.begun else self._replayed(request, piece, body, published)
 
     def put_whole(self, request: UploadRequest, body: Body) -> Progress:
         """A plain PUT with a token: it stages on its own from byte 0. Broken off, it is what the token stands for from
@@ -207,7 +224,11 @@ class Resumable:
             except BaseException:
                 self._keep_longer(partial)
                 raise
-            return self._after(partial, request.wanted, publishes=True)
+            try:
+                return self._after(partial, publishes=True)
+            except (UploadComplete, UploadGone):  # another request was faster
+                self._storage.check_vacant(request.path)
+                raise
 
     # tus and the draft (protocol, sections 5.2 and 5.3)
 
@@ -215,20 +236,45 @@ class Resumable:
         """Only what is judged first. Raises BadSignature, TooLarge."""
         self._authority.content_type(request)
 
-    def create(self, request: UploadRequest, face: str, note: str) -> str:
-        """A new upload of the slot, without a byte; its id.
+    def create(
+        self,
+        request: UploadRequest,
+        face: str,
+        note: str,
+        first: "tuple[Appending, Body] | None" = None,
+        told: Callable[[str], None] | None = None,
+    ) -> Progress:
+        """A new upload of the slot.
+
+        Args:
+            first: a body that comes with the creation. The upload is removed where that is refused or broken off,
+                because nobody knows its id then.
+            told: tells the client the id before the body is taken; the upload stays then, whatever comes.
 
         Raises:
-            BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull.
+            BadSignature, TooLarge, FileExists, PathConflict, Draining, TooManySessions, StorageFull; what ``append``
+            raises.
         """
         content_type = self._authority.content_type(request)
         self._check_vacant(request)
-        with self._admission.upload(request.client, request.total):
-            upload_id = self._partials.new_id(request.path)
-            header = self._header(request, content_type, face, upload_id, note)
-            with self._created(header, drop_idle=True, is_draft=False) as partial:
-                self._tell(partial, partial.look())
-        return upload_id
+        upload_id = self._partials.new_id(request.path)
+        header = self._header(request, content_type, face, upload_id, note)
+        # It is ours alone until it is closed: no other creation drops it before the client knows its id.
+        with (
+            self._admission.upload(request.client, request.total) as progress,
+            self._created(header, drop_idle=True, is_draft=False) as partial,
+        ):
+            self._tell(partial, partial.look())
+            if told is not None:
+                told(upload_id)
+            if first is None:
+                return self._progress(partial, partial.look())
+            try:
+                return self._append(partial, *first, progress.wrote)
+            except RequestError as error:
+                if told is None or isinstance(error, BodyTooLong):
+                    self._forget(partial)
+                raise
 
     def append(self, upload_id: str, appending: Appending, body: Body) -> Progress:
         """Take a body that continues the upload exactly where it stands. Ends who writes it now.
@@ -237,22 +283,16 @@ class Resumable:
             RequestError: the refusal; WrongOffset tells where the upload stands.
         """
         with self._by_id(upload_id) as partial:
-            total = partial.header.total
-            end = None if appending.length is None else appending.offset + appending.length
-            upload.move(partial.look().state, Event.WRITE)
+            state, is_tus = partial.look().state, appending.is_last is None
+            if is_tus and state is State.PUBLISHED and appending.offset != partial.header.total:
+                # A browser repeats a request whose answer it lost: a wrong offset to tus, which clients correct.
+                raise WrongOffset(partial.header.total, appending.offset)
+            upload.move(state, Event.WRITE)
             self._hold_alone(partial)
-            snapshot = partial.settle()
-            upload.move(snapshot.state, Event.WRITE)
-            piece = Piece(appending.offset, end)
-            upload.check_append(snapshot.extents, total, piece)
-            if appending.total not in (None, total) or (appending.is_last and end not in (None, total)):
-                raise BadUploadLength
-            with self._admission.upload(appending.client, (total if end is None else end) - piece.first) as progress:
-                self._write(partial, piece, body, appending.wanted, progress.wrote)
-            after = self._after(partial, appending.wanted, publishes=appending.is_last is not False)
-            if appending.is_last and not after.is_complete:
-                raise BadUploadLength
-            return after
+            piece = self._checked(partial, appending)
+            length = (partial.header.total if piece.end is None else piece.end) - piece.first
+            with self._admission.upload(appending.client, length) as progress:
+                return self._append(partial, appending, body, progress.wrote)
 
     def head(self, upload_id: str) -> Progress:
         """Where the upload stands. Ends who writes it now, so that the offset is the last word.
@@ -268,7 +308,10 @@ class Resumable:
             if is_whole and partial.header.face == "tus":
                 # A crash came between the last byte and publishing. A client of tus sends nothing once it hears that
                 # all is here; one of the draft completes the upload itself.
-                return self._finish(partial, checksum.NOTHING)
+                try:
+                    return self._finish(partial, checksum.NOTHING)
+                except UploadComplete:  # by who held it until now
+                    snapshot = partial.settle()
             return self._progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
@@ -286,16 +329,53 @@ class Resumable:
 
     # The common parts
 
+    def _checked(self, partial: PartialUpload, appending: Appending) -> Piece:
+        """The piece that a body is, if it continues the upload exactly where it stands."""
+        total = partial.header.total
+        end = None if appending.length is None else appending.offset + appending.length
+        snapshot = partial.settle()
+        upload.move(snapshot.state, Event.WRITE)
+        piece = Piece(appending.offset, end)
+        upload.check_append(snapshot.extents, total, piece)
+        if appending.total not in (None, total) or (appending.is_last and end not in (None, total)):
+            raise BadUploadLength
+        return piece
+
+    def _append(
+        self, partial: PartialUpload, appending: Appending, body: Body, wrote: Callable[[int], None]
+    ) -> Progress:
+        """Take a body into an upload that is ours alone."""
+        piece = self._checked(partial, appending)
+        self._write(partial, piece, body, appending.wanted, wrote)
+        after = self._after(partial, publishes=appending.is_last is not False)
+        if appending.is_last and not after.is_complete:
+            raise BadUploadLength
+        return after
+
+    def _forget(self, partial: PartialUpload) -> None:
+        if partial.look().state is State.OPEN:
+            partial.remove()
+            self._tell_end(partial)
+
+    def _ended(self, request: UploadRequest, error: RequestError, *, may_ask: bool) -> Progress:
+        """The answer where an upload ended while a request was at it: published, as a rule.
+
+        Raises:
+            FileExists: by another one. UnknownUpload: it is gone. Else ``error`` itself.
+        """
+        published = self._published(request, may_ask=may_ask)
+        if published is not None:
+            return published
+        if isinstance(error, UploadGone | UploadComplete):
+            raise UnknownUpload from error
+        raise error
+
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
         with self._admission.upload(request.client, length) as progress:
             self._write(partial, piece, body, request.wanted, progress.wrote)
-        try:
-            return self._after(partial, request.wanted, publishes=True)
-        except UploadGone:  # a plain PUT of the slot was faster
-            self._storage.check_vacant(request.path)
-            raise
+        return self._after(partial, publishes=True)
 
     def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
         """A piece of a file that is there already: its bytes are read and dropped."""
@@ -317,8 +397,11 @@ class Resumable:
         try:
             stored = self._storage.open(request.path, with_content=False)
         except NotFound:
-            self._check_vacant(request)
-            return None
+            try:
+                self._check_vacant(request)
+                return None
+            except FileExists:  # it came between these two looks
+                stored = self._storage.open(request.path, with_content=False)
         entity, metadata = stored.entity, stored.metadata
         stored.close()
         is_same = signature.is_digest_of(metadata.token_digest, request.token) if request.token else may_ask
@@ -364,12 +447,15 @@ class Resumable:
                     yield partial
                     return
         if piece.first:
-            raise UnknownUpload
+            raise UnknownUpload  # the caller looks whether it has been published meanwhile
         with self._admission.upload(request.client, request.total):
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._header(request, content_type, "session", request.token or secrets.token_urlsafe(24))
         try:
             with self._created(header, drop_idle=False, is_draft=False) as partial:
+                if self._published(request, may_ask=False) is not None:  # while this one began
+                    self._forget(partial)
+                    raise UploadComplete
                 yield partial
         except UploadExists:  # another first piece was faster: continue its upload
             with self._session(request, content_type) as partial:
@@ -379,9 +465,9 @@ class Resumable:
 
     @contextmanager
     def _created(self, header: UploadHeader, *, drop_idle: bool, is_draft: bool) -> Iterator[PartialUpload]:
-        others = self._admission.slot_bodies(header.path)
         create = self._partials.create
-        partial = self._retries.run(create, header, others=others, drop_idle=drop_idle, is_draft=is_draft)
+        bodies = partial_of(self._admission.slot_bodies, header.path)
+        partial = self._retries.run(create, header, others=bodies, drop_idle=drop_idle, is_draft=is_draft)
         try:
             yield partial
         finally:
@@ -410,9 +496,8 @@ class Resumable:
     def _header(
         self, request: UploadRequest, content_type: str, face: str, secret: str, note: str = ""
     ) -> UploadHeader:
-        wanted = tuple(f"{each.algorithm}:{each.digest.hex()}" for each in request.wanted.whole)
         now = self._clocks.wall()
-        return UploadHeader(request.path, request.total, content_type, face, secret, now, note, wanted)
+        return UploadHeader(request.path, request.total, content_type, face, secret, now, note, _words(request.wanted))
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()
@@ -424,12 +509,16 @@ class Resumable:
 
     def _hold_alone(self, partial: PartialUpload) -> None:
         """Until nobody else writes. Raises UploadBusy."""
-        self._patiently(lambda: partial.take_over() or None)
+        self._patiently(lambda insists: partial.take_over(insists=insists) or None)
 
-    def _patiently(self, attempt: Callable[[], T | None]) -> T:
-        deadline = self._clocks.now() + GIVE_WAY_SECONDS
-        while (result := attempt()) is None:
-            if self._clocks.now() > deadline:
+    def _patiently(self, attempt: Callable[[bool], T | None]) -> T:
+        """Repeat an attempt to get a range until nobody has it any more. Raises UploadBusy.
+
+        Only at first those who have it are told to go: who gets it later came later, and the newest request wins.
+        """
+        begun = self._clocks.now()
+        while (result := attempt(self._clocks.now() - begun < _INSIST_SECONDS)) is None:
+            if self._clocks.now() - begun > GIVE_WAY_SECONDS:
                 raise UploadBusy
             self._clocks.sleep(_POLL_SECONDS)
         return result
@@ -440,8 +529,10 @@ class Resumable:
         """Bring a body into the partial: what is missing of it is written, the rest read and dropped."""
         total = partial.header.total
         end = total if piece.end is None else piece.end
-        claim = self._patiently(lambda: partial.claim(piece.first, end))
-        writing = _Writing(claim, piece.first, wanted, wrote)
+        if wanted.whole:
+            partial.want(_words(wanted))  # whoever brings the last byte
+        claim = self._patiently(lambda insists: partial.claim(piece.first, end, insists=insists))
+        writing = _Writing(claim, piece.first, wanted, wrote, self._clocks.now)
         try:
             if piece.end is None:
                 self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
@@ -478,15 +569,21 @@ class Resumable:
             if known is not None:
                 known.close()
 
-    def _after(self, partial: PartialUpload, wanted: Wanted, *, publishes: bool) -> Progress:
+    def _after(self, partial: PartialUpload, *, publishes: bool) -> Progress:
         """The file is published if nothing is missing (and it may be); else what has arrived is synced."""
         if publishes and partial.look().extents.prefix == partial.header.total:
-            return self._finish(partial, wanted)
-        return self._progress(partial, partial.settle())
+            return self._finish(partial, checksum.NOTHING)
+        snapshot = partial.settle()
+        if snapshot.state is State.GONE:
+            raise UploadGone  # a plain PUT of the slot was faster, or somebody ended it
+        return self._progress(partial, snapshot)
 
     def _finish(self, partial: PartialUpload, wanted: Wanted) -> Progress:
+        """Args: wanted: checksums that the upload does not know of yet."""
         header = partial.header
         self._hold_alone(partial)
+        if (state := partial.look().state) is not State.OPEN:  # another request was faster, its file is this one
+            raise UploadComplete if state is State.PUBLISHED else UploadGone
         digest = self._verified(partial, wanted)
         token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest)
@@ -502,7 +599,7 @@ class Resumable:
         Raises:
             ChecksumMismatch: the bytes are not what a request of this upload said. They are removed.
         """
-        expected = (*(_expected(word) for word in partial.header.wanted), *wanted.whole)
+        expected = (*(_expected(word) for word in partial.wanted()), *wanted.whole)
         if not expected:
             return ""
         hasher = Hasher(checksum.algorithms(expected))
@@ -564,7 +661,16 @@ class _Writing:
         wrote: told how many bytes of the body have been dealt with.
     """
 
-    def __init__(self, claim: UploadClaim, at: int, wanted: Wanted, wrote: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        claim: UploadClaim,
+        at: int,
+        wanted: Wanted,
+        wrote: Callable[[int], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._now = now
+        self._alive_at = now()
         self._claim = claim
         self._at = at
         self._expected = wanted.piece
@@ -580,6 +686,10 @@ class _Writing:
         self._wrote(len(block))
         if is_wanted:
             raise TakenOver
+        if self._now() - self._alive_at > _ALIVE_SECONDS:  # bytes that are not recorded are bytes too: SessionTTL
+            self._alive_at = self._now()
+            self._claim.touch()
+            self.tick()
 
     def tick(self) -> None:
         if self._claim.is_wanted():
@@ -599,6 +709,25 @@ def _settled_refusals(partial: PartialUpload) -> Iterator[None]:
         yield
     except TooManyGaps:
         raise TooManyGaps(partial.settle().extents.prefix) from None
+
+
+class _Taken:
+    """A body that tells whether anything of it was asked for. Args: body: the real one."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self.begun = False
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        self.begun = True
+        return self._body.read_into(buffer)
+
+    def wait(self, seconds: float) -> bool:
+        return self._body.wait(seconds)
+
+
+def _words(wanted: Wanted) -> tuple[str, ...]:
+    return tuple(f"{each.algorithm}:{each.digest.hex()}" for each in wanted.whole)
 
 
 def _expected(word: str) -> Expected:

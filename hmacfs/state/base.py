@@ -72,7 +72,8 @@ END_SECONDS = 600
 
 ORDER = ("started_ms", "is_over", "offset", "expires_at")
 """What makes one row of a key newer than another, the weightiest first. No fact of an upload takes one of these back,
-so every process can tell which of two rows is newer, in whatever order they come."""
+so every process can tell which of two rows is newer, in whatever order they come. But a power cut may take back bytes
+that had not been synced: then a row says too much until its upload has got as far again."""
 
 
 def rank(row: SessionRow) -> tuple[int, bool, int, int]:

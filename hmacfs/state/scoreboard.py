@@ -83,6 +83,9 @@ class Scoreboard:
             self._words[place + 1] = count + 1
         return count + 1 + self._elsewhere(digest)
 
+    def count_client(self, client: str) -> int:
+        return self._clients.get(client, (-1, 0))[1] + self._elsewhere(_digest(client))
+
     def leave_client(self, client: str) -> None:
         place, count = self._clients[client]
         if place >= 0:

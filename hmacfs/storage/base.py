@@ -190,6 +190,9 @@ class UploadClaim(Protocol):
     def record(self, end: int) -> None:
         """Everything up to ``end`` counts from now on."""
 
+    def touch(self) -> None:
+        """The upload is alive, although nothing was recorded for a while."""
+
     def release(self) -> None:
         """Let others have the range. What was recorded stays. Safe to call twice."""
 
@@ -209,9 +212,20 @@ class PartialUpload(Protocol):
     def settle(self) -> Snapshot:
         """What a client may be told: all that is recorded now has been synced, as Durability says."""
 
-    def claim(self, first: int, end: int) -> UploadClaim | None:
-        """The right to write what is missing between ``first`` and ``end``; None while somebody else has a part of it,
-        who is told to give way.
+    def wanted(self) -> tuple[str, ...]:
+        """Checksums that the whole file must have, as in UploadHeader, those of later requests included."""
+
+    def want(self, words: Sequence[str]) -> None:
+        """The whole file must have these checksums too. Raises BadChecksum when there are too many."""
+
+    def is_idle(self) -> bool:
+        """Whether nobody else writes; the upload is ours until ``close`` then. Disturbs nobody."""
+
+    def claim(self, first: int, end: int, *, insists: bool = True) -> UploadClaim | None:
+        """The right to write what is missing between ``first`` and ``end``; None while somebody else has a part of it.
+
+        Args:
+            insists: who has it is told to give way.
 
         Raises UploadGone or UploadComplete when the upload has ended meanwhile.
         """
@@ -219,9 +233,12 @@ class PartialUpload(Protocol):
     def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
         """Show at most ``count`` bytes from ``offset`` to ``watch``, off the loop; how many there were."""
 
-    def take_over(self) -> bool:
-        """Whether nobody else writes (any more): the whole upload is ours until ``close``. Who writes is told to give
-        way."""
+    def take_over(self, *, insists: bool = True) -> bool:
+        """Whether nobody else writes (any more): the whole upload is ours until ``close``.
+
+        Args:
+            insists: who writes is told to give way.
+        """
 
     def publish(self, metadata: Metadata) -> Entity:
         """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.
@@ -242,12 +259,15 @@ class PartialUpload(Protocol):
 class Partials(Protocol):
     """Unfinished uploads on the disk of the store. The truth about every offset is here, and nowhere else."""
 
-    def create(self, header: UploadHeader, *, others: int, drop_idle: bool, is_draft: bool) -> PartialUpload:
+    def create(
+        self, header: UploadHeader, *, others: Callable[[], int], drop_idle: bool, is_draft: bool
+    ) -> PartialUpload:
         """A new upload without a byte, durable as configured.
 
         Args:
-            others: bodies of the same slot that are on their way beside the partials.
-            drop_idle: remove the least advanced one that nobody writes, instead of refusing.
+            others: how many bodies of the same slot are on their way beside the partials; called in the disk pool.
+            drop_idle: remove the least advanced one that nobody writes, instead of refusing. The new one is ours alone
+                until ``close``.
             is_draft: not known under its token until ``replace``.
 
         Raises:

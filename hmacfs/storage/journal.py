@@ -1,9 +1,10 @@
 """What a partial keeps beside its bytes: a header, then one record for each range that somebody writes or has written.
 
-The layout is fixed, so that a block costs one write of eight bytes: 16 KiB for the header, then records of eight
-64-bit words. Every word is written alone and aligned, so it is never seen half. Two moments count for each record:
-``end``, what the running system has (page cache included, so a killed worker loses nothing), and ``durable``, what
-survives a power cut. Which of them is believed depends on whether the machine was booted since.
+The layout is fixed, so that a block costs one write of eight bytes: 28 KiB for the header, 4 KiB for checksums that
+came later, then records of eight 64-bit words. Every word is written alone and aligned, so it is never seen half. Two
+moments count for each record: ``end``, what the running system has (page cache included, so a killed worker loses
+nothing), and ``durable``, what survives a power cut. Which of them is believed depends on whether the machine was
+booted since.
 
 Locks are byte ranges of this very file, by open file description (fcntl, F_OFD_SETLK): the kernel gives them back when
 the holder is gone, however it went, and they hold between greenlets, processes and servers on one store alike. The
@@ -15,21 +16,22 @@ import fcntl
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
 from hmacfs.core import paths
-from hmacfs.core.upload import Extents, Span, State
-from hmacfs.errors import BadPath, StorageFailed, TooManyGaps
+from hmacfs.core.upload import MAX_GAPS, Extents, Span, State
+from hmacfs.errors import BadChecksum, BadHeader, BadPath, StorageFailed, TooManyGaps
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader
 
 _MAGIC = b"hmacfs-upload-1\n"
 _STATE_AT = len(_MAGIC)
 _HEADER_AT = 32
-RECORDS_AT = 16384
+WANTED_AT = 28672
+RECORDS_AT = 32768
 RECORD_BYTES = 64
 _OF_A_PAGE = 4096 // RECORD_BYTES
 """Records that reach the disk together."""
@@ -74,8 +76,14 @@ class Record:
     boot: int
     is_closed: bool
 
+    def may_join(self, other: "Record") -> bool:
+        """Whether the two are one range, and one word can say what is durable of it: a hole in that would take back
+        what is behind it."""
+        left, right = (self, other) if self.first <= other.first else (other, self)
+        return right.first <= left.end and (right.first <= left.durable or right.durable == right.first)
+
     def joined(self, other: "Record") -> "Record":
-        """This record grown by one that touches it. Durable is only what is so without a hole."""
+        """This record grown by one that it ``may_join``."""
         left, right = (self, other) if self.first <= other.first else (other, self)
         durable = max(left.durable, right.durable) if right.first <= left.durable else left.durable
         end = max(self.end, other.end)
@@ -111,8 +119,8 @@ class Journal:
         }
         text = json.dumps(values, ensure_ascii=False).encode()
         block = _MAGIC + bytes(_HEADER_AT - len(_MAGIC)) + _WORD.pack(len(text)) + text
-        if len(block) > RECORDS_AT:
-            raise StorageFailed("the header of an upload is too long")
+        if len(block) > WANTED_AT:
+            raise BadHeader("Upload-Metadata, or the path beside it, is too long")
         fsutil.write_all(self.fd, memoryview(block), 0)
 
     def header(self) -> tuple[UploadHeader, str]:
@@ -137,6 +145,20 @@ class Journal:
         except (*_DAMAGES, BadPath) as error:
             raise StorageFailed("the journal of an upload cannot be read") from error
 
+    def wanted(self) -> tuple[str, ...]:
+        """Checksums that came after the header."""
+        block = os.pread(self.fd, RECORDS_AT - WANTED_AT, WANTED_AT)
+        length = _WORD.unpack_from(block)[0] if len(block) >= _WORD.size else 0
+        return tuple(block[8 : 8 + length].decode("ascii", "replace").split())
+
+    def add_wanted(self, words: Sequence[str]) -> None:
+        """Remember further checksums; whoever calls holds the guard. Raises BadChecksum."""
+        known = self.wanted()
+        text = " ".join(dict.fromkeys((*known, *words))).encode("ascii")
+        if 8 + len(text) > RECORDS_AT - WANTED_AT:
+            raise BadChecksum("too many different checksums for one upload")
+        fsutil.write_all(self.fd, memoryview(_WORD.pack(len(text)) + text), WANTED_AT)
+
     @property
     def state(self) -> State:
         """Raises StorageFailed for one that nobody wrote."""
@@ -153,15 +175,15 @@ class Journal:
 
     def records(self) -> list[Record]:
         """Those that are in use."""
+        return [
+            Record(index, first, end, durable, limit, boot, state == _CLOSED)
+            for index, (state, _, boot, first, end, durable, limit, _) in enumerate(self._words())
+            if state != _FREE
+        ]
+
+    def _words(self) -> list[tuple[int, ...]]:
         block = os.pread(self.fd, MAX_RECORDS * RECORD_BYTES, RECORDS_AT)
-        found = []
-        for index in range(len(block) // RECORD_BYTES):
-            words = _RECORD.unpack_from(block, index * RECORD_BYTES)
-            if words[_STATE] != _FREE:
-                first, end, durable, limit = words[_FIRST : _LIMIT + 1]
-                closed = words[_STATE] == _CLOSED
-                found.append(Record(index, first, end, durable, limit, words[_BOOT], closed))
-        return found
+        return list(_RECORD.iter_unpack(block[: len(block) // RECORD_BYTES * RECORD_BYTES]))
 
     def is_believed(self, record: Record) -> bool:
         """Whether ``end`` counts: the machine has not been booted since it was written."""
@@ -172,7 +194,29 @@ class Journal:
         return self.is_believed(record) and record.durable == record.end
 
     def extents(self) -> Extents:
-        return self.extents_of(self.records())
+        boot = self._boot
+        return Extents(
+            [
+                (first, end if tag == boot else durable)
+                for state, _, tag, first, end, durable, _, _ in self._words()
+                if state != _FREE
+            ]
+        )
+
+    def check_gaps(self, first: int) -> None:
+        """Whether somebody may begin to write at ``first``; whoever calls holds the guard.
+
+        What counts is what may be left of a piece that breaks off anywhere: one that touches what is there on its left
+        tears no hole, any other one does. Ranges that others have just begun count as begun.
+
+        Raises:
+            TooManyGaps: there would be one hole too many.
+        """
+        begun = [(record.first, max(self._span(record)[1], record.first + 1)) for record in self.records()]
+        after = Extents([*begun, (first, first + 1)])
+        touches = any(end == first for _, end in begun) or first == 0
+        if not touches and after.gaps > MAX_GAPS:
+            raise TooManyGaps(self.extents().prefix)
 
     def extents_of(self, records: list[Record]) -> Extents:
         return Extents(self._span(record) for record in records)
@@ -218,8 +262,7 @@ class Journal:
             return
         self._set(index, _STATE, _CLOSED)
         for other in sorted(records.values(), key=lambda record: record.first):
-            touches = other.first <= mine.end and mine.first <= other.end
-            if touches and other.is_closed and self.is_believed(other):
+            if other.is_closed and self.is_believed(other) and mine.may_join(other):
                 grown = other.joined(mine)
                 self._replace(grown)
                 if mine.index // _OF_A_PAGE != other.index // _OF_A_PAGE and mine.durable > mine.first:

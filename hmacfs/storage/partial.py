@@ -10,7 +10,7 @@ Which rule holds by which mechanism:
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -61,14 +61,23 @@ class LocalPartial:
     def settle(self) -> Snapshot:
         return self.run(self._settle)
 
-    def claim(self, first: int, end: int) -> "LocalClaim | None":
-        return self.run(self._claim, first, end)
+    def claim(self, first: int, end: int, *, insists: bool = True) -> "LocalClaim | None":
+        return self.run(self._claim, first, end, insists)
 
     def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
-        return self.run(self._read, offset, count, watch)
+        return self.run_beside(self._read, offset, count, watch)
 
-    def take_over(self) -> bool:
-        return self.run(self.take_over_now)
+    def take_over(self, *, insists: bool = True) -> bool:
+        return self.run(self.take_over_now if insists else self.is_idle_now)
+
+    def is_idle(self) -> bool:
+        return self.run(self.is_idle_now)
+
+    def wanted(self) -> tuple[str, ...]:
+        return self.run(self._wanted)
+
+    def want(self, words: Sequence[str]) -> None:
+        self.run(self._want, words)
 
     def publish(self, metadata: Metadata) -> Entity:
         return self.run(self._publish, metadata)
@@ -86,6 +95,13 @@ class LocalPartial:
             os.close(fd)  # and every lock goes with it
 
     def run(self, job: Callable[..., T], *args: object) -> T:
+        """The result of a job of the disk pool; one at a time for all partials of the slot, so that a crowd at one
+        upload cannot take all threads."""
+        with os_errors_translated(), self._home.turns.of(self._slot):
+            return self._home.storage.disk.run(job, *args)
+
+    def run_beside(self, job: Callable[..., T], *args: object) -> T:
+        """The same beside others of the slot: for bytes."""
         with os_errors_translated():
             return self._home.storage.disk.run(job, *args)
 
@@ -163,30 +179,44 @@ class LocalPartial:
         finally:
             os.close(fd)
 
-    def _claim(self, first: int, end: int) -> "LocalClaim | None":
+    def _claim(self, first: int, end: int, insists: bool) -> "LocalClaim | None":
         journal = self.journal
         missing = journal.extents().missing(first, end)
         if not missing:
             return LocalClaim(self, -1, [], -1)
         lock = missing[0][0], missing[-1][1]
         if not journal.try_lock(*lock):
-            with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
-                journal.want(*lock)
+            if insists:
+                with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
+                    journal.want(*lock)
             return None
         try:
             with journal.guarded():
                 upload.move(journal.state, Event.WRITE)
                 missing = journal.extents().missing(first, end)
-                fd = self._open_for_writing()
-                try:
-                    index = journal.add(missing[0][0], missing[-1][1]) if missing else -1
-                except BaseException:
-                    os.close(fd)
-                    raise
+                if missing:
+                    journal.check_gaps(missing[0][0])
+                    fd = self._open_for_writing()
+                    try:
+                        index = journal.add(missing[0][0], missing[-1][1])
+                    except BaseException:
+                        os.close(fd)
+                        raise
+                    return LocalClaim(self, index, missing, fd, lock)
         except BaseException:
             journal.unlock(*lock)
             raise
-        return LocalClaim(self, index, missing, fd, lock)
+        # Who had the range has just recorded it all. Holding it would keep others out, and nobody could tell us to go.
+        journal.unlock(*lock)
+        return LocalClaim(self, -1, [], -1)
+
+    def _wanted(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.header.wanted, *self.journal.wanted())))
+
+    def _want(self, words: Sequence[str]) -> None:
+        with self.journal.guarded():
+            if not set(words) <= set(self._wanted()):
+                self.journal.add_wanted(words)
 
     def _read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
         fd = self.open_data(os.O_RDONLY)
@@ -248,6 +278,7 @@ class LocalPartial:
             os.close(folder)
 
     def _replace(self, other: "LocalPartial") -> None:
+        self._want(other._wanted())
         with self._home.locked(self._slot):
             # The name changes hands before the old one is over: a crash leaves the token the one or the other.
             fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
@@ -302,12 +333,15 @@ class LocalClaim:
     def write(self, block: memoryview, at: int, *, record: bool, watch: Callable[[memoryview], None] | None) -> bool:
         if self._index < 0:
             if watch is not None:
-                self._partial.run(watch, block)
+                self._partial.run_beside(watch, block)
             return False
-        return self._partial.run(self._write, block, at, record, watch)
+        return self._partial.run_beside(self._write, block, at, record, watch)
 
     def is_wanted(self) -> bool:
-        return self._index >= 0 and self._partial.run(self._partial.journal.is_wanted, self._index)
+        return self._partial.run_beside(self._is_wanted)
+
+    def touch(self) -> None:
+        self._partial.run_beside(os.utime, self._partial.journal.fd)
 
     def record(self, end: int) -> None:
         if self._index >= 0:
@@ -329,6 +363,11 @@ class LocalClaim:
             self._record(end)
         return self._partial.journal.is_wanted(self._index)
 
+    def _is_wanted(self) -> bool:
+        """Who brings nothing new holds nothing, and goes when the upload has ended."""
+        journal = self._partial.journal
+        return journal.is_wanted(self._index) if self._index >= 0 else journal.state is not State.OPEN
+
     def _record(self, end: int) -> None:
         first, last = self.missing[0][0], self.missing[-1][1]
         if end > first:
@@ -338,7 +377,6 @@ class LocalClaim:
         lock, self._lock = self._lock, (0, 0)
         journal = self._partial.journal
         os.close(self._fd)
-        if self._index >= 0:
-            with journal.guarded():
-                journal.close_record(self._index)
+        with journal.guarded():
+            journal.close_record(self._index)
         journal.unlock(*lock)

@@ -11,6 +11,7 @@ blocks, and runs in the disk pool.
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -25,6 +26,7 @@ from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal, boot_tag
 from hmacfs.storage.local import PRIVATE, LocalStorage
 from hmacfs.storage.partial import LocalPartial
+from hmacfs.storage.turns import Turns
 
 T = TypeVar("T")
 
@@ -54,6 +56,15 @@ def prepare(store_dir: str) -> None:
     try:
         fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials"))
         fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials", "tokens"))
+        for name in ("partials", os.path.join("partials", "tokens")):
+            info = os.lstat(os.path.join(store_dir, PRIVATE, name))
+            if not stat.S_ISDIR(info.st_mode) or info.st_dev != os.stat(store_dir).st_dev:
+                raise ConfigError(
+                    [
+                        f"StoreDir: {os.path.join(store_dir, PRIVATE, name)} is a link, or lies on another filesystem "
+                        "than the store, so uploads could not be published in one step. Remove it."
+                    ]
+                )
         boot_tag()
     except OSError as error:
         raise ConfigError([f"StoreDir: unfinished uploads cannot be kept: {error}"]) from error
@@ -78,27 +89,35 @@ class LocalPartials:
         self._ttl = ttl
         self._clock = clock
         self._boot = boot_tag()
+        self.turns = Turns()
         storage.on_published = self.clear
 
-    def create(self, header: UploadHeader, *, others: int, drop_idle: bool, is_draft: bool) -> LocalPartial:
-        return self._run(self._create, header, others, drop_idle, is_draft)
+    def create(
+        self, header: UploadHeader, *, others: Callable[[], int], drop_idle: bool, is_draft: bool
+    ) -> LocalPartial:
+        with self.turns.of(slot_name(header.path)):
+            return self._run(self._create, header, others, drop_idle, is_draft)
 
     def find(self, path: SlotPath, face: str, secret: str) -> LocalPartial | None:
-        return self._run(self._living, slot_name(path), key_of(face, secret) + LOG)
+        with self.turns.of(slot_name(path)):
+            return self._run(self._living, slot_name(path), key_of(face, secret) + LOG)
 
     def resolve(self, upload_id: str) -> LocalPartial | None:
         if not _ID.fullmatch(upload_id):
             return None
-        return self._run(self._living, upload_id[_SLOT_AT:], key_of("", upload_id) + LOG)
+        with self.turns.of(upload_id[_SLOT_AT:]):
+            return self._run(self._living, upload_id[_SLOT_AT:], key_of("", upload_id) + LOG)
 
     def furthest(self, path: SlotPath, total: int, content_type: str) -> LocalPartial | None:
-        return self._run(self._furthest, slot_name(path), total, content_type)
+        with self.turns.of(slot_name(path)):
+            return self._run(self._furthest, slot_name(path), total, content_type)
 
     def knows_token(self, token: str) -> bool:
         return self._run(self._knows_token, key_of("session", token))
 
     def count(self, path: SlotPath) -> int:
-        return self._run(self._count, slot_name(path))
+        with self.turns.of(slot_name(path)):
+            return self._run(self._count, slot_name(path))
 
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
@@ -159,7 +178,7 @@ class LocalPartials:
         with os_errors_translated():
             return self.storage.disk.run(job, *args)
 
-    def _create(self, header: UploadHeader, others: int, drop_idle: bool, is_draft: bool) -> LocalPartial:
+    def _create(self, header: UploadHeader, others: Callable[[], int], drop_idle: bool, is_draft: bool) -> LocalPartial:
         slot = slot_name(header.path)
         name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
         with self.locked(slot):
@@ -168,14 +187,21 @@ class LocalPartials:
             self._remove_dead(slot, name)
             if os.path.exists(os.path.join(folder, name)):
                 raise UploadExists
-            self._make_room(slot, others, drop_idle)
-            partial = self._begin(header, slot, name)
+            # Counted under the lock under which bodies count partials, once they have announced themselves: of two
+            # that come at the same moment at least one sees the other.
+            self._make_room(slot, others(), drop_idle)
+            partial = self._begin(header, slot, name, held=drop_idle or is_draft)
             if header.face == "session" and not is_draft:
                 partial.know_token()
         return partial
 
-    def _begin(self, header: UploadHeader, slot: str, name: str) -> LocalPartial:
-        """The two files; the journal gets its name last, when it is whole."""
+    def _begin(self, header: UploadHeader, slot: str, name: str, *, held: bool) -> LocalPartial:
+        """The two files; the journal gets its name last, when it is whole.
+
+        Args:
+            held: it is ours alone from the start. A draft that nobody holds is taken for what a killed process left,
+                and an idle upload may make room for another one.
+        """
         folder = self.slot_dir(slot)
         data_name = secrets.token_hex(16) + DATA
         draft = os.path.join(folder, secrets.token_hex(16) + DRAFT)
@@ -187,8 +213,8 @@ class LocalPartials:
             journal.begin(header, data_name)
             if self.storage.syncs_files:
                 os.fsync(fd)
-            if name.startswith(UNNAMED):
-                journal.try_lock(0, META)  # a draft that nobody holds is taken for what a killed process left
+            if held:
+                journal.try_lock(0, META)
             fsutil.rename(draft, os.path.join(folder, name))
             if self.storage.syncs_directories:
                 for directory in (folder, os.path.dirname(folder), self.root):
@@ -229,6 +255,12 @@ class LocalPartials:
 
     def _count(self, slot: str) -> int:
         """What has expired counts for nothing, whenever the next sweep comes."""
+        if not os.path.exists(os.path.join(self.root, slot[:2], "lock")):
+            return 0  # who makes the first partial here takes the lock after this look, and counts us then
+        with self.locked(slot):
+            return self._count_now(slot)
+
+    def _count_now(self, slot: str) -> int:
         count = len(self._names(slot, DATA))
         for name in self._names(slot, LOG) if count else ():
             partial = self._open(slot, name)

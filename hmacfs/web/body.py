@@ -60,3 +60,11 @@ def send_interim(environ: dict[str, Any], status: int, headers: Iterable[tuple[s
         interim(f"HTTP/1.1 {status} {_INTERIM[status]}\r\n{lines}\r\n".encode("latin-1"))
     except OSError as error:
         raise Truncated(type(error).__name__) from error
+
+
+def leave_soon(environ: dict[str, Any]) -> None:
+    """Somebody else continues the upload: its socket closes within seconds, whatever the client still sends (protocol,
+    section 5, "Taking over"). Nothing under a server that does not linger."""
+    stream = environ["wsgi.input"]
+    if hasattr(stream, "linger_seconds"):
+        stream.linger_seconds = 3.0

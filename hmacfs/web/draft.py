@@ -98,12 +98,15 @@ class DraftFace:
             exchange.received = upload.total
             file_headers = self._resources.file_headers(path, entity)
             return Reply(201, [_COMPLETE, *file_headers, ("Content-Length", "0")])
-        upload_id = self._resources.resumable.create(upload, "draft", "")
-        location = ("Location", self._resources.location(upload_id))
-        if interim:
-            send_interim(environ, 104, [location, self._limit, ("Upload-Draft-Interop-Version", str(INTEROP_VERSION))])
+
+        def tell(upload_id: str) -> None:
+            version = ("Upload-Draft-Interop-Version", str(INTEROP_VERSION))
+            send_interim(environ, 104, [("Location", self._resources.location(upload_id)), self._limit, version])
+
         appending = Appending(0, length, self._client, upload.wanted, is_last)
-        progress = self._resources.resumable.append(upload_id, appending, body_of(environ))
+        first = appending, body_of(environ)
+        progress = self._resources.resumable.create(upload, "draft", "", first, tell if interim else None)
+        location = ("Location", self._resources.location(progress.secret))
         exchange.received = progress.offset
         headers: Headers = [location, *offset_headers(progress), _completeness(progress), ("Content-Length", "0")]
         if progress.entity is not None:

@@ -24,12 +24,13 @@ from hmacfs.errors import (
     NotFound,
     RequestError,
     StorageFailed,
+    TakenOver,
 )
 from hmacfs.services.downloads import Downloads
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.services.uploads import Uploads
 from hmacfs.web import errors, requests, responses, tus
-from hmacfs.web.body import body_of
+from hmacfs.web.body import body_of, leave_soon
 from hmacfs.web.cors import Cors
 from hmacfs.web.draft import DraftFace
 from hmacfs.web.face import UPLOAD_METHODS, UPLOADS, Face, Resources
@@ -191,6 +192,8 @@ class Files:
         if isinstance(error, BadSignature):
             exchange.hints = error.hints
             self._site.observer.signature_refused(exchange, error.reason, error.size, error.content_type)
+        elif isinstance(error, TakenOver):
+            leave_soon(environ)
         elif isinstance(error, StorageFailed):
             self._site.observer.failed(exchange, error)
         allow = self._methods if face is None else face.allow

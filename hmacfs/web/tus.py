@@ -4,7 +4,6 @@ Not offered: creation-defer-length and concatenation, because the signature cove
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 from hmacfs.core import tus
 from hmacfs.core.paths import SlotPath
@@ -14,9 +13,7 @@ from hmacfs.errors import (
     BadMediaType,
     MethodNotAllowed,
     RequestError,
-    UnknownUpload,
     UnsupportedTus,
-    UploadGone,
 )
 from hmacfs.services.observer import Exchange
 from hmacfs.services.resumable import Appending, Progress
@@ -97,18 +94,13 @@ class TusFace:
         if has_body and not _is_body_type(environ):
             self._resources.resumable.check(upload)  # policy comes after the signature and the size
             raise BadMediaType
-        upload_id = self._resources.resumable.create(upload, "tus", note)
-        headers: Headers = [_OURS, ("Location", self._resources.location(upload_id)), ("Content-Length", "0")]
+        first = None
         if has_body or not total:
-            try:
-                headers += offset_headers(self._append(environ, upload_id, 0, exchange))
-            except RequestError:
-                with suppress(UnknownUpload, UploadGone):
-                    self._resources.resumable.terminate(upload_id)  # nobody was told of it
-                raise
-        else:
-            headers += offset_headers(self._resources.resumable.head(upload_id))
-        return Reply(201, headers)
+            first = Appending(0, requests.body_length(environ), self._client, upload.wanted), body_of(environ)
+        progress = self._resources.resumable.create(upload, "tus", note, first)
+        exchange.received = progress.offset
+        location = ("Location", self._resources.location(progress.secret))
+        return Reply(201, [_OURS, location, ("Content-Length", "0"), *offset_headers(progress)])
 
     def _head(self, upload_id: str) -> Reply:
         progress = self._resources.resumable.head(upload_id)

@@ -142,7 +142,9 @@ class Resources:
         upload, offsets = patch.upload, patch.upload.content.offsets
         mays = self._if_gone(upload)
         if upload.is_published or upload.is_half_published:
-            mays.append(May(WORDS[upload.face].at_end))
+            total = upload.slot.total
+            is_elsewhere = upload.face == "tus" and patch.offset != total
+            mays.append(May(409, offsets=range(total, total + 1)) if is_elsewhere else May(WORDS[upload.face].at_end))
         if upload.is_published or not self._model.certainty(upload):
             return mays
 

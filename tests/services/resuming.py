@@ -189,7 +189,7 @@ class House:
         return self.resumable.append(upload_id, said, body)
 
     def created(self, total: int = 100, face: str = "tus", **values: Any) -> str:
-        return self.resumable.create(request(total, "", **values), face, "")
+        return self.resumable.create(request(total, "", **values), face, "").secret
 
     def offsets(self) -> dict[str, int]:
         """What shared state says of uploads, by their keys."""

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hmacfs.core import upload
+from hmacfs.core.checksum import Wanted
 from hmacfs.errors import (
     BadBody,
     BadSignature,
@@ -345,10 +346,10 @@ def test_a_broken_whole_body_never_lowers_what_was_told_meanwhile(
     told: list[int] = []
     real = LocalPartial.take_over
 
-    def meanwhile(partial: LocalPartial) -> bool:
+    def meanwhile(partial: LocalPartial, **options: bool) -> bool:
         if not told:
             told.append(house.piece(10, 80).offset)  # between the comparison and taking over
-        return real(partial)
+        return real(partial, **options)
 
     monkeypatch.setattr(LocalPartial, "take_over", meanwhile)
     with pytest.raises(Truncated):
@@ -600,7 +601,7 @@ sys.stdin.read()
 
 
 def test_an_upload_whose_holder_stands_still_is_busy_after_five_seconds(house: House) -> None:
-    house.resumable._partials.create(header(), others=0, drop_idle=False, is_draft=False).close()
+    house.resumable._partials.create(header(), others=lambda: 0, drop_idle=False, is_draft=False).close()
     command = (sys.executable, "-c", HOLDER, str(house.store), TOKEN)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -1208,3 +1209,127 @@ def test_an_upload_says_when_it_expires(house: House) -> None:
     assert house.piece(0, 10).expires_at == pytest.approx(now + TTL, abs=30)
     assert house.ask(token=OTHER).expires_at == pytest.approx(now + TTL, abs=30)
     assert house.shelf.partials.find(slot("a/b.jpg"), "session", TOKEN) is not None
+
+
+# --- what a second reading found ---
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_a_checksum_of_the_whole_file_counts_whichever_piece_brings_it(house: House, wrong: int) -> None:
+    pieces = [(0, 40), (80, 100), (40, 80)]
+    carried = [whole_sum(b"another file") if number == wrong else Wanted() for number in range(3)]
+    for (first, end), wanted in zip(pieces[:2], carried[:2], strict=True):
+        house.piece(first, end, wanted=wanted)
+
+    with pytest.raises(ChecksumMismatch):
+        house.piece(40, 80, wanted=carried[2])
+
+    assert not house.is_stored()
+    assert house.shelf.names() == []
+
+
+def test_a_checksum_outlives_the_put_that_takes_the_place_of_an_upload(house: House) -> None:
+    house.piece(0, 10, wanted=whole_sum(b"another file"))
+    with pytest.raises(Truncated):
+        house.whole(body=house.body(RIGHT[:60]))
+    assert house.ask().offset == 60
+
+    with pytest.raises(ChecksumMismatch):
+        house.piece(60, 100)
+
+
+def test_a_checksum_of_a_draft_counts_whichever_request_brings_it(house: House) -> None:
+    upload_id = house.created(face="draft")
+    house.append(upload_id, 0, 100, is_last=False, wanted=whole_sum(b"another file"))
+
+    with pytest.raises(ChecksumMismatch):
+        house.append(upload_id, 100, 100, is_last=True)
+
+
+def test_pieces_that_break_off_never_leave_more_gaps_than_there_may_be(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hmacfs.core.upload.MAX_GAPS", 4)
+    monkeypatch.setattr("hmacfs.storage.journal.MAX_GAPS", 4)
+    total = 1000
+    content = content_of(total)
+    house.piece(0, 1, total)
+    house.piece(total - 1, total, total)
+
+    for first in range(900, 100, -20):  # each would close the last hole, and breaks off behind its first byte
+        with pytest.raises((Truncated, TooManyGaps)):
+            house.piece(first, total, total, body=house.body(content[first : first + 1]))
+
+    left = house.shelf.left(TOKEN)
+    assert upload.Extents(left).gaps == 4
+    assert house.piece(0, total, total).is_complete
+
+
+def test_asking_does_not_end_who_repeats_what_is_there_already(make: Make) -> None:
+    house = make(is_live=True)
+    house.piece(0, 10)
+    house.piece(50, 100)
+
+    with stalled(house, lambda body: house.piece(0, 100, body=body), RIGHT[:60]) as (writer, body):
+        assert house.ask().offset == 100
+        assert not writer.is_over
+        body.go_on(RIGHT[60:])
+
+        assert writer.ended().is_complete
+
+
+def test_a_piece_of_nothing_new_ends_when_the_file_is_published(make: Make) -> None:
+    house = make(is_live=True)
+    house.piece(0, 50)
+
+    with stalled(house, lambda body: house.piece(0, 50, body=body), RIGHT[:1]) as (silent, _body):
+        assert house.piece(50, 100).is_complete
+
+        with pytest.raises(TakenOver):
+            silent.ended()
+
+
+def test_an_upload_that_begins_is_not_dropped_by_the_next_creation(make: Make) -> None:
+    house = make(is_live=True, most=1)
+    with stalled(
+        house,
+        lambda body: house.resumable.create(request(100, ""), "tus", "", (Appending(0, 100, "192.0.2.1"), body)),
+        RIGHT[:10],
+    ) as (first, body):
+        with pytest.raises(TooManySessions):
+            house.created()
+        body.go_on(RIGHT[10:])
+
+        assert first.ended().is_complete
+
+
+def test_a_repeated_last_piece_of_a_published_upload_is_a_wrong_offset(house: House) -> None:
+    """A browser repeats a request whose answer it lost; tus clients correct an offset and give up at 403."""
+    upload_id = house.created()
+    house.append(upload_id, 0, 100)
+
+    with pytest.raises(WrongOffset) as refused:
+        house.append(upload_id, 60, 100)
+    with pytest.raises(UploadComplete):
+        house.append(upload_id, 100, 100)
+
+    assert refused.value.offset == 100
+
+
+def test_a_creation_whose_body_breaks_off_leaves_nothing_that_nobody_knows(house: House) -> None:
+    first = Appending(0, 100, "192.0.2.1", is_last=True), house.body(RIGHT[:10])
+
+    with pytest.raises(Truncated):
+        house.resumable.create(request(100, ""), "draft", "", first)
+
+    assert house.shelf.names() == []
+
+
+def test_a_creation_that_was_told_may_go_on(house: House) -> None:
+    told: list[str] = []
+    first = Appending(0, 100, "192.0.2.1", is_last=True), house.body(RIGHT[:10])
+
+    with pytest.raises(Truncated):
+        house.resumable.create(request(100, ""), "draft", "", first, told.append)
+
+    assert house.resumable.head(told[0]).offset == 10

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hmacfs.core import paths
 from hmacfs.core.upload import Extents, State
-from hmacfs.errors import StorageFailed, TooManyGaps
+from hmacfs.errors import BadHeader, StorageFailed, TooManyGaps
 from hmacfs.storage import journal as module
 from hmacfs.storage.base import UploadHeader
 from hmacfs.storage.journal import META, RECORD_BYTES, RECORDS_AT, Journal, Record
@@ -161,7 +161,7 @@ def test_a_header_that_does_not_fit_is_refused_before_anything_is_written(make: 
     journal = make(begun=False)
     long = UploadHeader(HEADER.path, 1, "a/b", "tus", "s", 0.0, "x" * RECORDS_AT)
 
-    with pytest.raises(StorageFailed):
+    with pytest.raises(BadHeader):
         journal.begin(long, "d")
 
     assert whole(journal) == b""
@@ -323,7 +323,7 @@ def test_a_record_that_grew_over_others_takes_them_all_in(make: Make) -> None:
     assert [(record.first, record.end) for record in journal.records()] == [(0, 40)]
 
 
-def test_a_record_joined_with_another_is_durable_only_as_far_as_both_are_without_a_hole(make: Make) -> None:
+def test_records_are_not_joined_where_that_would_take_back_what_is_durable(make: Make) -> None:
     journal = make()
     first = write(journal, 0, 10, durable=True)
     second = write(journal, 10, 20)
@@ -333,9 +333,8 @@ def test_a_record_joined_with_another_is_durable_only_as_far_as_both_are_without
         journal.close_record(index)
 
     assert journal.extents().spans == [(0, 30)]
-    (record,) = journal.records()
-    assert record.durable == 10
-    assert Journal(os.dup(journal.fd), NEXT_BOOT).extents().spans == [(0, 10)]
+    assert [(record.first, record.end, record.durable) for record in journal.records()] == [(0, 20, 10), (20, 30, 30)]
+    assert Journal(os.dup(journal.fd), NEXT_BOOT).extents().spans == [(0, 10), (20, 30)]
 
 
 @pytest.mark.parametrize(

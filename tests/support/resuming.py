@@ -76,7 +76,7 @@ class Shelf:
     def create(
         self, made: UploadHeader, *, others: int = 0, drop_idle: bool = False, is_draft: bool = False
     ) -> LocalPartial:
-        return self.partials.create(made, others=others, drop_idle=drop_idle, is_draft=is_draft)
+        return self.partials.create(made, others=lambda: others, drop_idle=drop_idle, is_draft=is_draft)
 
     def begin(self, made: UploadHeader, *spans: tuple[int, int], **options: bool) -> LocalPartial:
         """A new upload that has these bytes already."""
