@@ -56,12 +56,14 @@ class Sending:
     kill: int | None
 
 
+EVERYTHING = Sending(1.0, None, True, Checksums(), None)
+
 sendings = st.builds(Sending, share=shares, cut=cuts, has_length=lengths, checks=checksums, kill=kills)
 
 
 def first_byte(place: float, offset: int, total: int) -> int:
     """Of a piece of a file that has at least one byte."""
-    at = offset + (int(place) if place in (-1.0, 1.0, 3.0) else int((total - offset) * place))
+    at = offset + (int(place) if place >= 1 or place < 0 else int((total - offset) * place))
     return at % total
 
 

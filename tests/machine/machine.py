@@ -90,6 +90,18 @@ class SlotMachine(RuleBasedStateMachine):
         else:
             self.send_piece(self.slot((pick % 2, 0, 0)), self.own_tokens[0], 0.0, sending)
 
+    @rule(place=st.sampled_from((0.0, -1.0)), from_start=choices.flags)
+    def remaining_pieces(self, place: float, from_start: bool) -> None:
+        """All that is missing of an upload, over what is there; of one with a gap, if there is one.
+
+        Args:
+            from_start: from the first byte, else from where the upload stands, or a byte before.
+        """
+        known = [each for each in self.model.uploads if each.face == "session" and self.model.certainty(each)]
+        for upload in sorted(known, key=lambda each: -each.content.gaps)[:1]:
+            at = -upload.content.least if from_start else place
+            self.send_piece(upload.slot, upload.secret, at, choices.EVERYTHING)
+
     @rule(which=choices.slots, pick=choices.picks, sending=choices.sendings)
     def whole(self, which: Which, pick: int, sending: Sending) -> None:
         """A PUT without Content-Range."""

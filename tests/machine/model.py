@@ -210,9 +210,9 @@ class Model:
         """
         upload.content.may_record(first, block)
         self.keep(upload, is_lost=True)
-        upload.is_sure = (
-            upload.is_sure and True in (goods := upload.is_good(upload.content, whole)) and False not in goods
-        )
+        is_taken = upload.slot.path in self.files and upload.content.may_be_complete
+        if is_taken or False in upload.is_good(upload.content, whole):
+            upload.is_sure = False  # it may have been removed
         upload.may |= {whole} if whole is not None else frozenset()
         token = (upload.secret or "nobody knows") if upload.face == "session" else ""
         if publishes:

@@ -59,13 +59,8 @@ class Upload:
         return {True, False} if any(each != digest for each in self.may) else {True}
 
     def declare(self, whole: bytes | None) -> None:
-        """A request that did not complete it declared a digest of the whole file.
-
-        That of the first request counts; whether that of a later one is remembered is nowhere said.
-        """
-        if whole is not None and self.is_sure:
-            self.may |= {whole}
-        elif whole is not None:
+        """A request declared a digest of the whole file, which counts whichever request of the upload brings it."""
+        if whole is not None:
             self.must |= {whole}
 
     def doubt(self) -> None:
