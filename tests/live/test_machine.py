@@ -1,6 +1,5 @@
 """Any sequence of requests while workers and the Redis die: the model and a real server agree on all of it."""
 
-import os
 from pathlib import Path
 
 from tests.machine.running import live_machine, run, started_redis
@@ -8,4 +7,4 @@ from tests.machine.running import live_machine, run, started_redis
 
 def test_whatever_is_sent_and_whoever_dies_the_model_is_right(tmp_path: Path) -> None:
     with started_redis() as redis, live_machine(tmp_path, redis) as machine:
-        run(machine, examples=int(os.environ.get("EX", "10")), steps=20)
+        run(machine, examples=10, steps=20)

@@ -19,7 +19,7 @@ slots: st.SearchStrategy[Which] = st.tuples(
 )
 picks = st.integers(0, 9)
 flags = st.booleans()
-kills = st.integers(0, 9).flatmap(lambda luck: st.integers(0, 60) if luck > 7 else st.none())
+kills = st.integers(0, 9).flatmap(lambda luck: st.integers(0, 40) if luck > 7 else st.none())
 """The step before which the worker is killed; mostly none."""
 
 places = st.sampled_from((0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 3.0, -1.0))
@@ -37,6 +37,7 @@ shifts = st.sampled_from((0,) * 7 + (1, -1, 7))
 cuts = st.sampled_from((None,) * 9 + (0.0, 1.0, 0.5, 0.5, 0.99))
 """Where a body breaks off: not at all, after so many bytes, after such a share."""
 
+breaks = st.sampled_from((0.25, 0.5, 0.75, 0.99, 1.0))
 lengths = st.sampled_from((True, True, True, False))
 """Whether Content-Length tells the length of a body."""
 
@@ -56,12 +57,14 @@ class Sending:
     kill: int | None
 
 
+EVERYTHING = Sending(1.0, None, True, Checksums(), None)
+
 sendings = st.builds(Sending, share=shares, cut=cuts, has_length=lengths, checks=checksums, kill=kills)
 
 
 def first_byte(place: float, offset: int, total: int) -> int:
     """Of a piece of a file that has at least one byte."""
-    at = offset + (int(place) if place in (-1.0, 1.0, 3.0) else int((total - offset) * place))
+    at = offset + (int(place) if place >= 1 or place < 0 else int((total - offset) * place))
     return at % total
 
 

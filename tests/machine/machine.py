@@ -16,7 +16,7 @@ from tests.machine.sessions import Sessions
 from tests.machine.uploads import Is, Upload
 from tests.machine.wire import NOTHING, Body, Driver, Request, Slot, body, slot_url
 
-MOST_GAPS = 3
+MOST_GAPS = 1
 """The bound on gaps, lowered from 1,024 so that a few pieces reach it."""
 
 QUESTIONS = ("ask", "ask", "ask", "head", "head", "get", "unsigned")
@@ -77,8 +77,10 @@ class SlotMachine(RuleBasedStateMachine):
 
     @rule(which=choices.slots, pick=choices.picks, place=choices.places, sending=choices.sendings)
     def piece(self, which: Which, pick: int, place: float, sending: Sending) -> None:
-        """With any token, also one of another slot."""
-        self.send_piece(self.slot(which), self.token(pick), place, sending)
+        """With any token, also one of another slot; mostly the first where it is unknown."""
+        slot, token = self.slot(which), self.token(pick)
+        is_known = self.model.certainty(self.model.session(slot, token))
+        self.send_piece(slot, token, place if is_known or pick > 7 else 0.0, sending)
 
     @rule(pick=choices.picks, place=choices.places, sending=choices.sendings)
     def next_piece(self, pick: int, place: float, sending: Sending) -> None:
@@ -89,6 +91,20 @@ class SlotMachine(RuleBasedStateMachine):
             self.send_piece(upload.slot, upload.secret, place, sending)
         else:
             self.send_piece(self.slot((pick % 2, 0, 0)), self.own_tokens[0], 0.0, sending)
+
+    @rule(how=st.sampled_from(("from the start", "from its offset", "from before", "broken whole")), cut=choices.breaks)
+    def go_over_it(self, how: str, cut: float) -> None:
+        """All that is missing of an upload, over what is there; of one with a gap, if there is one."""
+        known = [each for each in self.model.uploads if each.face == "session" and self.model.certainty(each)]
+        for upload in sorted(known, key=lambda each: -each.content.gaps)[:1]:
+            slot, token = upload.slot, upload.secret
+            if how == "broken whole":
+                sending = replace(choices.EVERYTHING, cut=cut)
+                request = self.sessions.whole(slot, token, self.body(slot.total, sending), _PLAIN)
+                self.run(*request, None, slot.path)
+            else:
+                places = {"from the start": float(-upload.content.least), "from before": -1.0}
+                self.send_piece(slot, token, places.get(how, 0.0), choices.EVERYTHING)
 
     @rule(which=choices.slots, pick=choices.picks, sending=choices.sendings)
     def whole(self, which: Which, pick: int, sending: Sending) -> None:

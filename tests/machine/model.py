@@ -54,6 +54,7 @@ class Model:
                 if upload.secret and other.secret == upload.secret and not is_lost:
                     other.has_ended = True
             self.uploads.append(upload)
+            upload.is_scarred = is_lost
         upload.last_touch = self.now
         if with_bytes:
             upload.last_byte, upload.is_sure = self.now, True
@@ -85,7 +86,8 @@ class Model:
     def elsewhere(self, slot: Slot, token: str) -> Is:
         """Whether the token is known for another slot: another path, total or type."""
         others = [each for each in self.uploads if each.face == "session" and each.secret == token]
-        return max((self.certainty(each) for each in others if each.slot != slot), default=Is.NOT)
+        known = max((self.certainty(each) for each in others if each.slot != slot), default=Is.NOT)
+        return min(known, Is.MAYBE) if any(each.is_scarred for each in others) else known
 
     def open_ones(self, path: str) -> list[Upload]:
         """What the slot may have of unfinished uploads.
@@ -187,9 +189,9 @@ class Model:
             token = upload.secret if upload.face == "session" else ""
             self.publish(File(upload.slot, content, token), upload)
 
-        if upload.slot.path in self.files and not upload.is_half_published:
-            return [May(409, end)]
         goods = upload.is_good(content, whole)
+        if upload.slot.path in self.files and not upload.is_half_published:
+            return [May(409, end), *([May(bad, end)] if False in goods else [])]  # both are true
         mays = [May(good, publish, offsets, headers=headers or {})] if True in goods else []
         return [*mays, May(bad, end)] if False in goods else mays
 
@@ -208,9 +210,9 @@ class Model:
         """
         upload.content.may_record(first, block)
         self.keep(upload, is_lost=True)
-        upload.is_sure = (
-            upload.is_sure and True in (goods := upload.is_good(upload.content, whole)) and False not in goods
-        )
+        is_taken = upload.slot.path in self.files and upload.content.may_be_complete
+        if is_taken or False in upload.is_good(upload.content, whole):
+            upload.is_sure = False  # it may have been removed
         upload.may |= {whole} if whole is not None else frozenset()
         token = (upload.secret or "nobody knows") if upload.face == "session" else ""
         if publishes:

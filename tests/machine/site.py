@@ -12,7 +12,7 @@ from tests.support.polling import until
 from tests.support.redis import RedisServer
 from tests.support.server import Server, open_files, stat_fields
 
-STEPS = 60
+STEPS = 40
 """The largest ``kill_at``; it is a share of the body here."""
 
 _READ_SECONDS = 5.0

@@ -1,9 +1,7 @@
 """Any sequence of requests, cuts, kills and restarts, in this process: the model and the server agree on all of it."""
 
-import os
-
 from tests.machine.running import HouseMachine, run
 
 
 def test_whatever_is_sent_in_whatever_order_the_model_is_right() -> None:
-    run(HouseMachine, examples=int(os.environ.get("EX", "120")), steps=40)
+    run(HouseMachine, examples=60, steps=40)

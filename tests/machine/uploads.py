@@ -21,6 +21,7 @@ class Upload:
     face: "session", "tus" or "draft".
     secret: token or path of the upload resource; empty where the client never heard it.
     is_sure: whether the server must know it. An upload of which no byte has arrived need not be known.
+    is_scarred: the worker that began it was killed. Its token may be known in its own slot alone.
     is_half_published: its worker was killed after the file got its name.
     must, may: SHA-256 digests of the whole file that the server must, or may, verify before it publishes.
     last_byte, last_touch: when it got a byte, and when somebody last spoke to it.
@@ -35,6 +36,7 @@ class Upload:
     is_sure: bool = False
     is_published: bool = False
     is_half_published: bool = False
+    is_scarred: bool = False
     has_ended: bool = False
     must: frozenset[bytes] = frozenset()
     may: frozenset[bytes] = frozenset()
@@ -57,13 +59,8 @@ class Upload:
         return {True, False} if any(each != digest for each in self.may) else {True}
 
     def declare(self, whole: bytes | None) -> None:
-        """A request that did not complete it declared a digest of the whole file.
-
-        That of the first request counts; whether that of a later one is remembered is nowhere said.
-        """
-        if whole is not None and self.is_sure:
-            self.may |= {whole}
-        elif whole is not None:
+        """A request declared a digest of the whole file, which counts whichever request of the upload brings it."""
+        if whole is not None:
             self.must |= {whole}
 
     def doubt(self) -> None:
