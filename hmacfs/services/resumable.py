@@ -57,7 +57,6 @@ GIVE_WAY_SECONDS = 5.0
 """How long a request waits for another one to give way (protocol, section 5, "Taking over")."""
 
 _POLL_SECONDS = 0.05
-_INSIST_SECONDS = 0.3
 _HASH_BLOCK = 1024 * 1024
 _ALIVE_SECONDS = 1.0
 
@@ -509,15 +508,12 @@ class Resumable:
 
     def _hold_alone(self, partial: PartialUpload) -> None:
         """Until nobody else writes. Raises UploadBusy."""
-        self._patiently(lambda insists: partial.take_over(insists=insists) or None)
+        self._patiently(lambda: partial.take_over() or None)
 
-    def _patiently(self, attempt: Callable[[bool], T | None]) -> T:
-        """Repeat an attempt to get a range until nobody has it any more. Raises UploadBusy.
-
-        Only at first those who have it are told to go: who gets it later came later, and the newest request wins.
-        """
+    def _patiently(self, attempt: Callable[[], T | None]) -> T:
+        """Repeat an attempt to get a range until nobody has it any more. Raises UploadBusy."""
         begun = self._clocks.now()
-        while (result := attempt(self._clocks.now() - begun < _INSIST_SECONDS)) is None:
+        while (result := attempt()) is None:
             if self._clocks.now() - begun > GIVE_WAY_SECONDS:
                 raise UploadBusy
             self._clocks.sleep(_POLL_SECONDS)
@@ -531,7 +527,7 @@ class Resumable:
         end = total if piece.end is None else piece.end
         if wanted.whole:
             partial.want(_words(wanted))  # whoever brings the last byte
-        claim = self._patiently(lambda insists: partial.claim(piece.first, end, insists=insists))
+        claim = self._patiently(lambda: partial.claim(piece.first, end))
         writing = _Writing(claim, piece.first, wanted, wrote, self._clocks.now)
         try:
             if piece.end is None:

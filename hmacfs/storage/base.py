@@ -221,11 +221,9 @@ class PartialUpload(Protocol):
     def is_idle(self) -> bool:
         """Whether nobody else writes; the upload is ours until ``close`` then. Disturbs nobody."""
 
-    def claim(self, first: int, end: int, *, insists: bool = True) -> UploadClaim | None:
-        """The right to write what is missing between ``first`` and ``end``; None while somebody else has a part of it.
-
-        Args:
-            insists: who has it is told to give way.
+    def claim(self, first: int, end: int) -> UploadClaim | None:
+        """The right to write what is missing between ``first`` and ``end``; None while somebody else has a part of it,
+        who is told to give way if that request came before this one.
 
         Raises UploadGone or UploadComplete when the upload has ended meanwhile.
         """
@@ -233,12 +231,9 @@ class PartialUpload(Protocol):
     def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
         """Show at most ``count`` bytes from ``offset`` to ``watch``, off the loop; how many there were."""
 
-    def take_over(self, *, insists: bool = True) -> bool:
-        """Whether nobody else writes (any more): the whole upload is ours until ``close``.
-
-        Args:
-            insists: who writes is told to give way.
-        """
+    def take_over(self) -> bool:
+        """Whether nobody else writes (any more): the whole upload is ours until ``close``. Who writes is told to give
+        way, if that request came before this one."""
 
     def publish(self, metadata: Metadata) -> Entity:
         """Make the file visible under its path and forget the partial. Call it after ``take_over`` only.

@@ -37,7 +37,8 @@ _OF_A_PAGE = 4096 // RECORD_BYTES
 """Records that reach the disk together."""
 _WORD = struct.Struct("<Q")
 _RECORD = struct.Struct("<8Q")
-_STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT = range(7)
+_TICKET_AT = 24
+_STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT, _TICKET = range(8)
 _FREE, _WRITING, _CLOSED = range(3)
 _DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 """What a header that a disk has damaged can make of reading it."""
@@ -224,15 +225,22 @@ class Journal:
     def _span(self, record: Record) -> Span:
         return record.first, record.end if self.is_believed(record) else record.durable
 
-    def add(self, first: int, limit: int) -> int:
-        """A record for a range that somebody begins to write; its index."""
+    def next_ticket(self) -> int:
+        """A number higher than that of every earlier request of this upload; whoever calls holds the guard."""
+        block = os.pread(self.fd, 8, _TICKET_AT)
+        ticket: int = _WORD.unpack(block)[0] + 1
+        os.pwrite(self.fd, _WORD.pack(ticket), _TICKET_AT)
+        return ticket
+
+    def add(self, first: int, limit: int, ticket: int = 0) -> int:
+        """A record for a range that somebody begins to write; its index. Args: ticket: of who writes."""
         size = os.fstat(self.fd).st_size
         used = {record.index for record in self.records()}
         count = max(0, size - RECORDS_AT) // RECORD_BYTES
         index = next((index for index in range(count) if index not in used), count)
         if index >= MAX_RECORDS:
             raise TooManyGaps(self.extents().prefix)
-        words = (_WRITING, 0, self._boot, first, first, first, limit, 0)
+        words = (_WRITING, 0, self._boot, first, first, first, limit, ticket)
         fsutil.write_all(self.fd, memoryview(_RECORD.pack(*words)), RECORDS_AT + index * RECORD_BYTES)
         return index
 
@@ -244,11 +252,18 @@ class Journal:
         at = RECORDS_AT + index * RECORD_BYTES + _WANTED * 8
         return os.pread(self.fd, 8, at) != bytes(8)
 
-    def want(self, first: int, end: int) -> None:
-        """Tell everybody who writes between ``first`` and ``end`` to give way."""
-        for record in self.records():
-            if not record.is_closed and record.first < end and first < record.limit:
-                self._set(record.index, _WANTED, 1)
+    def want(self, first: int, end: int, ticket: int | None = None) -> None:
+        """Tell everybody who writes between ``first`` and ``end`` to give way.
+
+        Args:
+            ticket: only to those who came before this one; the newest request wins, however long it waited.
+        """
+        block = os.pread(self.fd, MAX_RECORDS * RECORD_BYTES, RECORDS_AT)
+        for index in range(len(block) // RECORD_BYTES):
+            words = _RECORD.unpack_from(block, index * RECORD_BYTES)
+            is_older = ticket is None or words[_TICKET] < ticket
+            if words[_STATE] == _WRITING and words[_FIRST] < end and first < words[_LIMIT] and is_older:
+                self._set(index, _WANTED, 1)
 
     def close_record(self, index: int) -> None:
         """Its writer has ended; where it touches closed neighbours they become one record.

@@ -46,6 +46,7 @@ class LocalPartial:
         self.name = name
         self.data_name = data_name
         self._slot = slot
+        self._came = 0
         self._folder = home.slot_dir(slot)
 
     @property
@@ -61,14 +62,14 @@ class LocalPartial:
     def settle(self) -> Snapshot:
         return self.run(self._settle)
 
-    def claim(self, first: int, end: int, *, insists: bool = True) -> "LocalClaim | None":
-        return self.run(self._claim, first, end, insists)
+    def claim(self, first: int, end: int) -> "LocalClaim | None":
+        return self.run(self._claim, first, end)
 
     def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
         return self.run_beside(self._read, offset, count, watch)
 
-    def take_over(self, *, insists: bool = True) -> bool:
-        return self.run(self.take_over_now if insists else self.is_idle_now)
+    def take_over(self) -> bool:
+        return self.run(self.take_over_now)
 
     def is_idle(self) -> bool:
         return self.run(self.is_idle_now)
@@ -119,8 +120,14 @@ class LocalPartial:
         if self.is_idle_now():
             return True
         with self.journal.guarded():
-            self.journal.want(0, META)
+            self.journal.want(0, META, self._ticket())
         return False
+
+    def _ticket(self) -> int:
+        """When this request came, among all of the upload; for use under the guard."""
+        if not self._came:
+            self._came = self.journal.next_ticket()
+        return self._came
 
     def remove_now(self, *, tidy: bool = True) -> None:
         """Args: tidy: remove the slot's folder with the last partial; not where the caller has it locked."""
@@ -179,16 +186,15 @@ class LocalPartial:
         finally:
             os.close(fd)
 
-    def _claim(self, first: int, end: int, insists: bool) -> "LocalClaim | None":
+    def _claim(self, first: int, end: int) -> "LocalClaim | None":
         journal = self.journal
         missing = journal.extents().missing(first, end)
         if not missing:
             return LocalClaim(self, -1, [], -1)
         lock = missing[0][0], missing[-1][1]
         if not journal.try_lock(*lock):
-            if insists:
-                with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
-                    journal.want(*lock)
+            with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
+                journal.want(*lock, self._ticket())
             return None
         try:
             with journal.guarded():
@@ -198,7 +204,7 @@ class LocalPartial:
                     journal.check_gaps(missing[0][0])
                     fd = self._open_for_writing()
                     try:
-                        index = journal.add(missing[0][0], missing[-1][1])
+                        index = journal.add(missing[0][0], missing[-1][1], self._ticket())
                     except BaseException:
                         os.close(fd)
                         raise

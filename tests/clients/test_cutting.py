@@ -102,7 +102,7 @@ def test_a_silent_cut_leaves_the_servers_side_open(recorder: Recorder) -> None:
     with CuttingProxy(recorder.address, [500], Kind.SILENT) as proxy:
         send_until_cut(proxy, [HEAD + BODY])
 
-        until(lambda: len(recorder.received[0]) == len(HEAD) + 500, "the server has all bytes")
+        until(lambda: [len(each) for each in recorder.received] == [len(HEAD) + 500], "the server has all bytes")
         assert recorder.ends == ["open"]
     until(lambda: recorder.ends == ["ended"], "the end of the proxy ends it")
 

@@ -53,6 +53,11 @@ def staging(server: Server) -> dict[str, tuple[str, int, str]]:
     return tree(server.store_dir / ".hmacfs" / "staging")
 
 
+IN_TIME = 1 + 5
+"""Seconds: GracefulShutdownTimeout of these tests, three for last words, and two in which facts for shared state are
+written. The master kills what is left after that."""
+
+
 @pytest.mark.parametrize("sent", [100, 1_500_000])
 def test_a_stop_ends_a_stalled_upload_in_time_and_in_order(tmp_path: Path, sent: int) -> None:
     with Server(tmp_path, GracefulShutdownTimeout=1) as server, ExitStack() as stack:
@@ -62,7 +67,7 @@ def test_a_stop_ends_a_stalled_upload_in_time_and_in_order(tmp_path: Path, sent:
         server.signal(signal.SIGTERM)
         exit_status = server.wait()
 
-        assert time.monotonic() - started < 1 + 3
+        assert time.monotonic() - started < IN_TIME
         assert exit_status == 0
         assert staging(server) == {}
         assert not (server.store_dir / "stalled").exists()
@@ -92,7 +97,7 @@ def test_a_stop_ends_a_download_that_nobody_reads_in_time(tmp_path: Path) -> Non
         server.signal(signal.SIGTERM)
 
         assert server.wait() == 0
-        assert time.monotonic() - started < 1 + 3
+        assert time.monotonic() - started < IN_TIME
         assert len(server.lines("Incoming request: GET unread/file")) == 1
 
 

@@ -164,6 +164,7 @@ class Resources:
         def keep_some(_answer: Answer) -> None:
             # A body whose length nobody told is too long, or too short, only when it has come.
             upload.content.may_record(patch.offset, patch.arrived if is_open and patch.piece is not False else b"")
+            upload.declare(patch.whole)
             self._model.keep(upload)
 
         def break_off(_answer: Answer) -> None:

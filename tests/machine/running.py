@@ -23,8 +23,11 @@ _BLOCK = 4096
 """ChunkSize and BufferSize, the least that there may be: the larger totals are several blocks."""
 
 
-def run(machine: type[SlotMachine], *, examples: int, steps: int) -> None:
+def run(machine: type[SlotMachine], *, examples: int, steps: int, explores: bool = False) -> None:
     """Raises what the first, shrunk example finds that does not hold.
+
+    Args:
+        explores: other examples each time; else the same ones, so that a change breaks what it has broken itself.
 
     Without hypothesis's last phase, which explains an example by running many more of its kind.
     """
@@ -32,6 +35,7 @@ def run(machine: type[SlotMachine], *, examples: int, steps: int) -> None:
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
+        derandomize=not explores,
         phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
