@@ -23,6 +23,8 @@ QUESTIONS = ("ask", "ask", "ask", "head", "head", "get", "unsigned")
 CREATIONS = ("tus", "tus empty", "tus empty", "draft", "draft empty", "draft empty", "last", "untold")
 """The draft's last: "Upload-Complete: ?1"; untold: without Upload-Length."""
 
+OVERS = ("from the start", "from its offset", "from before", "broken whole", "island", "island")
+
 _PLAIN = Checksums()
 
 
@@ -92,9 +94,9 @@ class SlotMachine(RuleBasedStateMachine):
         else:
             self.send_piece(self.slot((pick % 2, 0, 0)), self.own_tokens[0], 0.0, sending)
 
-    @rule(how=st.sampled_from(("from the start", "from its offset", "from before", "broken whole")), cut=choices.breaks)
+    @rule(how=st.sampled_from(OVERS), cut=choices.breaks)
     def go_over_it(self, how: str, cut: float) -> None:
-        """All that is missing of an upload, over what is there; of one with a gap, if there is one."""
+        """All of an upload, over what is there, or two bytes in a gap; of one with a gap, if there is one."""
         known = [each for each in self.model.uploads if each.face == "session" and self.model.certainty(each)]
         for upload in sorted(known, key=lambda each: -each.content.gaps)[:1]:
             slot, token = upload.slot, upload.secret
@@ -102,6 +104,8 @@ class SlotMachine(RuleBasedStateMachine):
                 sending = replace(choices.EVERYTHING, cut=cut)
                 request = self.sessions.whole(slot, token, self.body(slot.total, sending), _PLAIN)
                 self.run(*request, None, slot.path)
+            elif how == "island":
+                self.send_piece(slot, token, cut, replace(choices.EVERYTHING, share=2.0))
             else:
                 places = {"from the start": float(-upload.content.least), "from before": -1.0}
                 self.send_piece(slot, token, places.get(how, 0.0), choices.EVERYTHING)

@@ -164,13 +164,13 @@ class Resources:
         def keep_some(_answer: Answer) -> None:
             # A body whose length nobody told is too long, or too short, only when it has come.
             upload.content.may_record(patch.offset, patch.arrived if is_open and patch.piece is not False else b"")
-            upload.declare(patch.whole)
+            upload.declare(patch.whole if is_open else None, is_refused=True)
             self._model.keep(upload)
 
         def break_off(_answer: Answer) -> None:
             arrived = b"" if patch.piece is not None else patch.arrived  # its digest was never verified, or wrong
             upload.content.record(patch.offset, arrived)
-            upload.declare(patch.whole)
+            upload.declare(patch.whole, is_refused=not body.is_cut)
             self._model.keep(upload, with_bytes=bool(arrived))
 
         if patch.end > total and not (body.is_cut and is_open and patch.offset + body.sent <= total):

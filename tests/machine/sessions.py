@@ -49,7 +49,7 @@ class Sessions:
         if self._model.certainty(upload) is Is.MAYBE:
             upload.doubt()
         content, mays = upload.content, []
-        if content.may_be_complete and content.total:
+        if content.may_be_complete and (content.total or self._model.certainty(upload)):
             mays = self._model.finishing(upload, content, good=201, bad=400)
         if not content.is_complete or not content.total:  # of nothing no byte can have arrived
             mays.append(May(202, self._told(upload, content), content.offsets))
@@ -158,7 +158,7 @@ class Sessions:
             arrived = b"" if checksums.piece is not None else body.arrived  # its digest was never verified
             content.record(first, arrived)
             upload.secret = answer["X-Session-Token"]
-            upload.declare(whole)
+            upload.declare(whole, is_refused=not body.is_cut)
             self._model.keep(upload, with_bytes=bool(arrived))
 
         is_of = self._is_of(upload)  # "every answer of this face carries X-Session-Token"

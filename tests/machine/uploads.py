@@ -58,10 +58,17 @@ class Upload:
             return {False}
         return {True, False} if any(each != digest for each in self.may) else {True}
 
-    def declare(self, whole: bytes | None) -> None:
-        """A request declared a digest of the whole file, which counts whichever request of the upload brings it."""
-        if whole is not None:
-            self.must |= {whole}
+    def declare(self, whole: bytes | None, *, is_refused: bool = False) -> None:
+        """A request declared a digest of the whole file, which counts whichever request of the upload brings it.
+
+        Args:
+            is_refused: the request was wrong in itself. Whether its digest counts is nowhere said.
+        """
+        digests = frozenset() if whole is None else frozenset((whole,))
+        if is_refused:
+            self.may |= digests
+        else:
+            self.must |= digests
 
     def doubt(self) -> None:
         """It may have ended, and the next request may begin another one under the same token."""

@@ -103,7 +103,8 @@ class StateServer:
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
         for pid in pids:
-            until(lambda pid=pid: stat_fields(pid)[:1] in (["T"], []), "it stands still")  # type: ignore[misc]
+            # One that had just ended stays a zombie: its parent stands still and does not reap it.
+            until(lambda pid=pid: stat_fields(pid)[:1] in (["T"], ["Z"], []), "it stands still")  # type: ignore[misc]
 
     def resume(self) -> None:
         """SIGCONT; nothing when it was not paused."""
