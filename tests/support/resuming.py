@@ -103,12 +103,13 @@ class Shelf:
             stored.close()
 
     def names(self) -> list[str]:
-        """Every file that belongs to partials, without the locks."""
+        """Every file that belongs to partials, without the locks; also while somebody removes some."""
         root = self.store / ".hmacfs/partials"
         return sorted(
-            str(path.relative_to(root))
-            for path in root.rglob("*")
-            if not path.is_dir() and path.name not in ("lock", "sweep.lock")
+            str(Path(folder, name).relative_to(root))
+            for folder, _, names in os.walk(root)
+            for name in names
+            if name not in ("lock", "sweep.lock")
         )
 
     def folders(self) -> list[Path]:
