@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -70,12 +71,13 @@ class ClientProcess:
     """``with ClientProcess(command, folder) as client:``
 
     Args:
-        folder: an existing folder for what it writes, temporary files of a browser included.
+        folder: an existing folder for what it says of itself. Its temporary files have a folder with a short name,
+            because a browser's socket is one of them, whose path may have 107 bytes.
     """
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self._command = command
-        self._folder = folder
+        self._temporary = tempfile.TemporaryDirectory(prefix="client-", ignore_cleanup_errors=True)
         self._errors = folder / "errors.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
@@ -85,7 +87,7 @@ class ClientProcess:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env=os.environ | {"TMPDIR": str(self._folder), "PYTHONPATH": str(ROOT)},
+                env=os.environ | {"TMPDIR": self._temporary.name, "PYTHONPATH": str(ROOT)},
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -139,6 +141,7 @@ class ClientProcess:
                     pass
             process.wait()
         process.stdout.close()
+        self._temporary.cleanup()
 
 
 def _group(leader: int) -> list[int]:
