@@ -29,15 +29,19 @@ from hmacfs.services.buffers import BufferPool
 from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import DownloadRules, Downloads
+from hmacfs.services.engine import Engine
 from hmacfs.services.history import History
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
+from hmacfs.services.progress import ResumeRules
 from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
-from hmacfs.services.resumable import Resumable, ResumeRules
+from hmacfs.services.resumable import Resumable
 from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring, ReaskRules, Rotation
+from hmacfs.services.sessions import Sessions
+from hmacfs.services.tokens import Tokens
 from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
@@ -307,21 +311,14 @@ def _quotas(settings: Settings, shop: _Workshop, kept: LocalPartials | None) -> 
 
 def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
     """What the faces of resumable uploads work with."""
-    resumable = Resumable(
-        shop.storage,
-        kept,
-        shop.authority,
-        shop.admission,
-        shop.intake,
-        uploads,
-        shop.recorder,
-        shop.retries,
-        shop.clocks,
-        ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
-        quotas,
-    )
-    interim = settings.enable_interim_responses
-    return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim, shop.authority)
+    authority, admission, intake, clocks = shop.authority, shop.admission, shop.intake, shop.clocks
+    rules = ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled)
+    engine = Engine(kept, authority, admission, intake, uploads, shop.recorder, shop.retries, clocks, rules, quotas)
+    tokens = Tokens(shop.storage, kept, authority, uploads, clocks, rules)
+    sessions = Sessions(engine, tokens, kept, admission, intake, uploads)
+    resumable = Resumable(engine, kept, authority, admission, uploads)
+    prefix, most, interim = settings.upload_sub_dir, settings.upload_max_size, settings.enable_interim_responses
+    return Resources(sessions, resumable, uploads, prefix, most, interim, authority)
 
 
 def _tell_tier(serving: Serving) -> None:
