@@ -47,8 +47,8 @@ from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials
-from hmacfs.storage.local import LocalStorage, prepare
+from hmacfs.storage import partials, storedir
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
 from hmacfs.telemetry import logs
@@ -165,7 +165,7 @@ def create_app(
     Raises:
         ConfigError: StoreDir or the secret cannot be used.
     """
-    prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
     shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
     versions = shop.kept.versions if settings.enable_versioning else None

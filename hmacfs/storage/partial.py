@@ -241,7 +241,7 @@ class LocalPartial:
         state = self.journal.state
         upload.move(state, Event.PUBLISH)
         if state is State.PUBLISHED:  # another request was faster: its file is this one
-            published = self._home.storage.entity_at(self.header.path)
+            published = self._home.storage.files.entity_at(self.header.path)
             if published is None:
                 raise UploadGone
             return published
@@ -278,10 +278,10 @@ class LocalPartial:
             return storage.publish_open(self.header.path, fd, metadata, link, conditions)
         except FileExists:
             # A crash between the link and the note in the journal: the file there is this very one.
-            entity = storage.entity_at(self.header.path)
+            entity = storage.files.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
-            storage.sync_name(self.header.path)
+            storage.folders.sync_name(self.header.path)
             return entity
         finally:
             os.close(folder)

@@ -24,9 +24,10 @@ from hmacfs.errors import ConfigError, StorageFailed, TooManySessions, UploadExi
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal, boot_tag
-from hmacfs.storage.local import PRIVATE, LocalStorage
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partial import LocalPartial
 from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.storedir import PRIVATE
 from hmacfs.storage.turns import Turns
 
 T = TypeVar("T")

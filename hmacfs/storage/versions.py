@@ -32,9 +32,12 @@ from hmacfs.errors import (
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, OldVersion, os_errors_translated
 from hmacfs.storage.contents import are_equal
-from hmacfs.storage.local import PRIVATE, Incoming, LocalStorage, LocalStored, Placed
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.slotlocks import patiently, slot_name
+from hmacfs.storage.staged import Incoming, Placed
 from hmacfs.storage.staging import named
+from hmacfs.storage.stored import LocalStored
+from hmacfs.storage.storedir import PRIVATE
 
 LEDGER = "ledger"
 _ROUNDS = 100
@@ -128,7 +131,7 @@ class LocalVersions:
     def open(self, path: SlotPath, number: int, *, with_content: bool) -> LocalStored:
         raw = f"{self._inside}/{self._place_of(slot_name(path))}/{number}".encode()
         with os_errors_translated():
-            return self._storage.disk.run(self._storage.open_beneath, raw, with_content)
+            return self._storage.disk.run(self._storage.files.open_beneath, raw, with_content)
 
     # For deletion and retention
 
@@ -167,19 +170,19 @@ class LocalVersions:
         """As LocalStorage.place: link the file under a free path, or replace the one that is there."""
         if not incoming.conditions.if_match:
             try:
-                return incoming.entity, self._storage.name_new(path, incoming.link)
+                return incoming.entity, self._storage.folders.name_new(path, incoming.link)
             except FileExistsError:
                 self._check_replaceable(path)
         for _ in range(_ROUNDS):
             current, is_equal = self._compared(path, incoming)
             with self._storage.locks.held(slot_name(path)):
-                if self._storage.entity_at(path) != current:
+                if self._storage.files.entity_at(path) != current:
                     continue
                 if not incoming.conditions.hold(current.etag if current else None):
                     raise PreconditionFailed
                 if current is None:  # removed since we found it
                     self._storage.refuse_buried(path)
-                    return incoming.entity, self._storage.name_new(path, incoming.link)
+                    return incoming.entity, self._storage.folders.name_new(path, incoming.link)
                 if is_equal:
                     return self._stays(path, current, incoming)
                 self._replace(path, current, incoming)
@@ -197,7 +200,7 @@ class LocalVersions:
     def _compared(self, path: SlotPath, incoming: Incoming) -> tuple[Entity | None, bool]:
         """The current file, and whether the new one has the same content. Not under the lock: it may take a while."""
         try:
-            stored = self._storage.open_beneath(path.raw, False)
+            stored = self._storage.files.open_beneath(path.raw, False)
         except NotFound:
             return None, False
         try:
@@ -220,14 +223,14 @@ class LocalVersions:
     def _stays(self, path: SlotPath, current: Entity, incoming: Incoming) -> Placed:
         if current.inode != incoming.entity.inode:
             self._storage.forget_metadata(incoming.entity)
-        return current, self._storage.folder_chain(path)
+        return current, self._storage.folders.chain_to(path)
 
     def _replace(self, path: SlotPath, current: Entity, incoming: Incoming) -> None:
         """The old file linked away and that synced, the new one renamed over it and that synced, the oldest removed."""
         storage, slot = self._storage, slot_name(path)
         folder = self._folder(slot)
         number = self._note(slot, path, current)
-        chain = storage.folder_chain(path)
+        chain = storage.folders.chain_to(path)
         try:
             if number:
                 with fsutil.opened_directory(folder) as place:
@@ -287,7 +290,7 @@ class LocalVersions:
     # Looking
 
     def _check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
-        current = self._storage.entity_at(path) if self._check_replaceable(path) else None
+        current = self._storage.files.entity_at(path) if self._check_replaceable(path) else None
         if not conditions.hold(current.etag if current else None):
             raise PreconditionFailed
         if current is not None and current.size != total:
@@ -297,7 +300,7 @@ class LocalVersions:
 
     def _of(self, path: SlotPath) -> list[OldVersion]:
         slot = slot_name(path)
-        current = self._storage.entity_at(path)
+        current = self._storage.files.entity_at(path)
         hidden = self._leftover(slot, current)
         found = [self._described(path, number) for number in self._numbers(slot) if number != hidden]
         if current is None and not found:
@@ -308,7 +311,7 @@ class LocalVersions:
     def _described(self, path: SlotPath, number: int) -> OldVersion | None:
         raw = f"{self._inside}/{self._place_of(slot_name(path))}/{number}".encode()
         try:
-            stored = self._storage.open_beneath(raw, False)
+            stored = self._storage.files.open_beneath(raw, False)
         except NotFound:
             return None  # pruned meanwhile
         stored.close()
@@ -341,7 +344,7 @@ class LocalVersions:
         folder, removed = self._folder(slot), []
         with self._storage.locks.held(slot):
             path = self._ledger(slot)[0]
-            current = None if path is None else self._storage.entity_at(path)
+            current = None if path is None else self._storage.files.entity_at(path)
             if (left := self._leftover(slot, current)) is not None:
                 self._drop(slot, [left])  # nothing is lost: it is the current file
             if path is not None and current is None:  # a deletion that was cut off

@@ -6,9 +6,9 @@ from itertools import islice
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.retention import Batch, Held
 from hmacfs.storage.base import Entity
-from hmacfs.storage.local import PRIVATE
 from hmacfs.storage.shelf import BATCH
 from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.storedir import PRIVATE
 from hmacfs.storage.versions import KeptVersion, LocalVersions
 
 

@@ -20,7 +20,7 @@ from hmacfs.errors import (
     StorageBusy,
     TooManyVersions,
 )
-from hmacfs.storage import fsutil, local, slotlocks
+from hmacfs.storage import fsutil, slotlocks, storedir
 from hmacfs.storage import versions as module
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.slotlocks import slot_name
@@ -390,7 +390,7 @@ def test_another_server_that_starts_meanwhile_sweeps_nothing_that_is_on_its_way(
     swept: list[int] = []
 
     def sweeping(*args: Any) -> None:
-        swept.append(local.sweep_leftovers(str(store)))
+        swept.append(storedir.sweep_leftovers(str(store)))
         real(*args)
 
     monkeypatch.setattr(fsutil, "replace_name", sweeping)

@@ -12,7 +12,7 @@ from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.offload import InlinePool
-from hmacfs.storage import local, sharing, versions
+from hmacfs.storage import sharing, storedir, versions
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.sharing import LocalContent
@@ -60,7 +60,7 @@ class Archive:
         **options: Any,
     ) -> None:
         self.store = store
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         versions.prepare(str(store))
         sharing.prepare(str(store))
         given: dict[str, Any] = {"durability": "none", "file_mode": 0o640, "dir_mode": 0o750, **options}
