@@ -9,7 +9,8 @@ from hmacfs.storage.base import Entity
 from hmacfs.storage.shelf import BATCH
 from hmacfs.storage.slotlocks import slot_name
 from hmacfs.storage.storedir import PRIVATE
-from hmacfs.storage.versions import KeptVersion, LocalVersions
+from hmacfs.storage.versionfolders import KeptVersion
+from hmacfs.storage.versions import LocalVersions
 
 
 class VersionShelf:

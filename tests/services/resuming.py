@@ -30,7 +30,7 @@ from hmacfs.services.tokens import Tokens
 from hmacfs.services.uploads import Uploads
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import versions as local_versions
+from hmacfs.storage import versionfolders
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.versions import LocalVersions
 from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
@@ -115,7 +115,7 @@ class Running:
 
 
 def kept_versions(store: Path, storage: LocalStorage, most: int = 5, per_day: int = 0) -> LocalVersions:
-    local_versions.prepare(str(store))
+    versionfolders.prepare(str(store))
     return LocalVersions(storage, str(store), most=most, per_day=per_day, clock=time.time)
 
 
