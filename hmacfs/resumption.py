@@ -11,7 +11,7 @@ from hmacfs.services.sessions import Sessions
 from hmacfs.services.tokens import Tokens
 from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
-from hmacfs.storage import partials
+from hmacfs.storage import partialfolders
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.workshop import Workshop
@@ -19,7 +19,7 @@ from hmacfs.workshop import Workshop
 
 def unfinished(settings: Settings, storage: LocalStorage) -> LocalPartials:
     """What lies beside ``storage`` of uploads that are not over. Raises ConfigError."""
-    partials.prepare(settings.store_dir)
+    partialfolders.prepare(settings.store_dir)
     most, ttl = settings.max_sessions_per_slot, settings.session_ttl
     return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
 

@@ -14,7 +14,7 @@ from itertools import islice
 from hmacfs.core.bloom import Seen
 from hmacfs.offload import Pool
 from hmacfs.storage.base import os_errors_translated
-from hmacfs.storage.partials import DATA
+from hmacfs.storage.partialfolders import DATA
 from hmacfs.storage.storedir import PRIVATE
 
 SPARED_SECONDS = 86400

@@ -10,7 +10,7 @@ import pytest
 from hmacfs.core import paths
 from hmacfs.errors import NotFound
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, partials, storedir
+from hmacfs.storage import fsutil, partialfolders, storedir
 from hmacfs.storage.base import Metadata, UploadHeader
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
@@ -21,7 +21,7 @@ WHOLE = Metadata("text/plain", "a" * 64, "b" * 64, "romeo@example.org", 17000000
 class House:
     def __init__(self, store: Path, *, attributes: bool, durability: str = "full") -> None:
         storedir.prepare(str(store))
-        partials.prepare(str(store))
+        partialfolders.prepare(str(store))
         self.store = store
         self.storage = LocalStorage(
             str(store),
