@@ -2,49 +2,32 @@
 
 import atexit
 import logging
-import os
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, retention, secretring, tiers
-from hmacfs.core import policy
-from hmacfs.core.bans import Rules
+from hmacfs import boot, configfile, guards, resumption, retention, secretring
 from hmacfs.core.clientaddr import ProxyTrust
-from hmacfs.core.retry import Schedule
 from hmacfs.core.rotation import Ring
-from hmacfs.errors import StorageFailed, TooManyRequests
-from hmacfs.offload import make_pool
-from hmacfs.retention import Kept
-from hmacfs.server.cpus import usable_cpus
-from hmacfs.services.admission import Admission, Limits
-from hmacfs.services.authority import Authority
-from hmacfs.services.bans import BanList, fingerprint
-from hmacfs.services.buffers import BufferPool
+from hmacfs.errors import StorageFailed
+from hmacfs.services.admission import Admission
+from hmacfs.services.bans import BanList
 from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import DownloadRules, Downloads
 from hmacfs.services.history import History
-from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
-from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
+from hmacfs.services.quotas import Quotas
 from hmacfs.services.recorder import Recorder
-from hmacfs.services.resumable import Resumable, ResumeRules
-from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring, ReaskRules, Rotation
 from hmacfs.services.uploads import Uploads
 from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
-from hmacfs.state.members import Serving
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import partials
-from hmacfs.storage.local import LocalStorage, prepare
+from hmacfs.storage import storedir
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
 from hmacfs.telemetry import logs
@@ -52,15 +35,12 @@ from hmacfs.web import files
 from hmacfs.web.cors import Cors
 from hmacfs.web.face import Resources
 from hmacfs.web.responses import Offload
+from hmacfs.workshop import Workshop, workshop
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _SHORT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"))
-
-DISK_THREADS = 8
-DEFAULT_TRANSFERS = 1000
-"""MaxWorkers = "auto"."""
 
 
 class Application(Flask):
@@ -128,24 +108,6 @@ class Application(Flask):
         self.state.stop()
 
 
-@dataclass(frozen=True)
-class _Workshop:
-    """What several use cases work with."""
-
-    storage: LocalStorage
-    kept: Kept
-    keyring: Keyring
-    authority: Authority
-    admission: Admission
-    intake: Intake
-    observer: Observer
-    state: SharedState
-    recorder: Recorder
-    retries: Retries
-    clocks: Clocks
-    bans: BanList
-
-
 def create_app(
     settings: Settings,
     observer: Observer | None = None,
@@ -161,14 +123,14 @@ def create_app(
     Raises:
         ConfigError: StoreDir or the secret cannot be used.
     """
-    prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
-    shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
+    shop = workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
     versions = shop.kept.versions if settings.enable_versioning else None
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
-    unfinished = _partials(settings, shop.storage) if settings.resumable_uploads_enabled else None
-    quotas = _quotas(settings, shop, unfinished)
+    unfinished = resumption.unfinished(settings, shop.storage) if settings.resumable_uploads_enabled else None
+    quotas = guards.quotas(settings, shop.state, shop.recorder, unfinished)
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -185,7 +147,7 @@ def create_app(
         quotas,
     )
     downloads = _downloads(settings, shop)
-    shop.admission.check_rate = _check_rate(settings, shop.state)
+    shop.admission.check_rate = guards.check_rate(settings, shop.state)
     site = files.Site(
         uploads=uploads,
         downloads=downloads,
@@ -214,28 +176,13 @@ def create_app(
     return app
 
 
-def _downloads(settings: Settings, shop: _Workshop) -> Downloads:
+def _downloads(settings: Settings, shop: Workshop) -> Downloads:
     rules = DownloadRules(
         signed=settings.require_signed_downloads,
         may_change=lambda: settings.enable_versioning or bool(shop.authority.accepts_deleting),
         age=retention.policy(settings).age,
     )
     return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
-
-
-def _check_rate(settings: Settings, state: SharedState) -> Callable[[str], None] | None:
-    if not settings.request_rate_limit:
-        return None
-    from hmacfs.state.rates import Rates  # with its library: only who uses it waits for that
-
-    over_redis = (lambda work: state.over_redis(lambda tier: tier.run(work))) if settings.redis_addr else None
-    rates = Rates(settings.request_rate_limit, over_redis, settings.num_cores or usable_cpus())
-
-    def check(client: str) -> None:
-        if client and (seconds := rates.wait(client)):
-            raise TooManyRequests(seconds)
-
-    return check
 
 
 def _rotation(settings: Settings, keyring: Keyring) -> Rotation:
@@ -249,102 +196,11 @@ def _tell_secret(sentence: str, is_bad: bool) -> None:
     logs.event(logging.ERROR if is_bad else logging.INFO, sentence)
 
 
-def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring: Keyring) -> _Workshop:
-    storage = LocalStorage(
-        settings.store_dir,
-        make_pool(DISK_THREADS),
-        durability=settings.durability,
-        file_mode=settings.file_mode,
-        dir_mode=settings.dir_mode,
-    )
-    authority = Authority(
-        keyring,
-        max_size=settings.upload_max_size,
-        type_from_extension=settings.content_type_from_extension,
-        prefix=settings.upload_sub_dir,
-        v3=settings.enable_v3,
-        policy=policy.make(settings.allowed_extensions, settings.blocked_extensions, settings.blocked_types),
-    )
-    admission = Admission(_limits(settings), board, storage.free_bytes, time.monotonic)
-    clocks = Clocks(time.monotonic, time.sleep, time.time)
-    intake = Intake(_pace(settings), BufferPool(settings.chunk_size), admission, clocks)
-    schedule = Schedule(settings.max_retries, settings.retry_delay)
-    state = tiers.shared_state(settings, _tell_tier)
-    recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
-    retries = Retries(schedule, time.monotonic, time.sleep, random.random)
-    kept = retention.kept(settings, storage)
-    bans = _bans(settings, keyring, state, board, observer)
-    authority.on_success = bans.succeeded
-    return _Workshop(
-        storage, kept, keyring, authority, admission, intake, observer, state, recorder, retries, clocks, bans
-    )
-
-
-def _bans(settings: Settings, keyring: Keyring, state: SharedState, board: Scoreboard, observer: Observer) -> BanList:
-    after, first, later = settings.block_after_fails, settings.block_duration, settings.auto_ban_time
-    return BanList(
-        Rules(after, first, later, settings.auto_unban),
-        state.bans,
-        board,
-        ProxyTrust((*settings.trusted_proxies, *settings.never_ban)).trusts,
-        lambda: fingerprint(*keyring.current_keys),
-        observer,
-    )
-
-
-def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
-    partials.prepare(settings.store_dir)
-    most, ttl = settings.max_sessions_per_slot, settings.session_ttl
-    return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
-
-
-def _quotas(settings: Settings, shop: _Workshop, kept: LocalPartials | None) -> Quotas:
-    if not settings.user_quota:
-        return Quotas()
-    rules = QuotaRules(settings.user_quota, settings.quota_by_first_segment, settings.session_ttl)
-    return UserQuotas(shop.state, shop.recorder, rules, time.time, kept.count if kept else None)
-
-
-def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
+def _resources(settings: Settings, shop: Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
     """What the faces of resumable uploads work with."""
-    resumable = Resumable(
-        shop.storage,
-        kept,
-        shop.authority,
-        shop.admission,
-        shop.intake,
-        uploads,
-        shop.recorder,
-        shop.retries,
-        shop.clocks,
-        ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled),
-        quotas,
-    )
-    interim = settings.enable_interim_responses
-    return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim, shop.authority)
-
-
-def _tell_tier(serving: Serving) -> None:
-    """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
-    logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        transfers=settings.max_workers or DEFAULT_TRANSFERS,
-        uploads_per_client=settings.max_uploads_per_client,
-        memory=settings.max_memory_mb * 1024 * 1024,
-        free_space=settings.min_free_space,
-    )
-
-
-def _pace(settings: Settings) -> Pace:
-    return Pace(
-        silence=settings.read_timeout,
-        max_rate=settings.max_bytes_per_second,
-        min_rate=settings.min_bytes_per_second,
-        least_block=settings.buffer_size,
-    )
+    cases = resumption.resumption(settings, shop, uploads, kept, quotas)
+    prefix, most, interim = settings.upload_sub_dir, settings.upload_max_size, settings.enable_interim_responses
+    return Resources(cases.sessions, cases.resumable, uploads, prefix, most, interim, shop.authority)
 
 
 def create_app_from_environment() -> Application:

@@ -19,7 +19,7 @@ from hmacfs.server import listeners
 from hmacfs.server.config import gunicorn_settings, worker_count
 from hmacfs.settings import Settings
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import local
+from hmacfs.storage import storedir
 from hmacfs.telemetry import logs
 
 Announce = Callable[[Settings, Sequence[str]], None]
@@ -101,10 +101,10 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
 def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
-    local.prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
     logs.configure(settings.log_level, settings.log_file)
     ring = secretring.committed(settings, partial(logs.event, logging.WARNING))
-    if _kept.settings is None and (removed := local.sweep_leftovers(settings.store_dir)):
+    if _kept.settings is None and (removed := storedir.sweep_leftovers(settings.store_dir)):
         logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
     for warning in loaded.warnings:
         logs.event(logging.WARNING, warning)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from hmacfs import configfile
 from hmacfs.errors import ConfigError
-from hmacfs.storage import local, secretfile
+from hmacfs.storage import secretfile, storedir
 
 _SECONDS = 60
 
@@ -35,7 +35,7 @@ def build(path: str) -> None:
 
     settings = configfile.usable(configfile.load(path))
     with tempfile.TemporaryDirectory() as folder:
-        if not os.path.isdir(os.path.join(settings.store_dir, local.PRIVATE, "staging")):
+        if not os.path.isdir(os.path.join(settings.store_dir, storedir.PRIVATE, "staging")):
             settings = replace(settings, store_dir=os.path.join(folder, "store"))
         has_source = settings.secret or settings.secret_file or settings.secret_command
         if not has_source and not os.path.exists(secretfile.path_in(settings.state_dir)):

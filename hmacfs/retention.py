@@ -14,7 +14,7 @@ from hmacfs.services.janitor import Janitor, Schedule
 from hmacfs.services.observer import Observer
 from hmacfs.settings import Settings
 from hmacfs.state.base import Upkeep
-from hmacfs.storage import sharing, sweepfile, versions
+from hmacfs.storage import sharing, sweepfile, versionfolders
 from hmacfs.storage.base import Partials
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.leftovers import LocalLeftovers
@@ -66,7 +66,7 @@ def kept(settings: Settings, storage: LocalStorage) -> Kept:
     """
     graves = LocalGraves(settings.store_dir, storage.disk)
     storage.is_buried = graves.buried_now
-    versions.prepare(settings.store_dir)
+    versionfolders.prepare(settings.store_dir)
     old = LocalVersions(
         storage,
         settings.store_dir,

@@ -38,6 +38,15 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "tiers": ({"errors", "offload", "settings", "state"}, FRAMEWORKS),
     "secretring": ({"configfile", "core.rotation", "errors", "settings", "storage"}, FRAMEWORKS | DRIVERS),
     "retention": ({"core", "services", "settings", "state.base", "storage"}, FRAMEWORKS | DRIVERS),
+    "guards": (
+        {"core", "errors", "server.cpus", "services", "settings", "state", "storage.base"},
+        FRAMEWORKS | DRIVERS,
+    ),
+    "workshop": (
+        {"core", "guards", "offload", "retention", "services", "settings", "state", "storage", "telemetry", "tiers"},
+        FRAMEWORKS | DRIVERS,
+    ),
+    "resumption": ({"services", "settings", "storage", "workshop"}, FRAMEWORKS | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}

@@ -17,7 +17,7 @@ from hmacfs.errors import BadPath, NotFound, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.settings import Settings
 from hmacfs.state.base import Catalog, FileRow
-from hmacfs.storage import local, walk
+from hmacfs.storage import storedir, walk
 from hmacfs.storage.base import Storage
 from hmacfs.storage.local import LocalStorage
 
@@ -50,7 +50,7 @@ def reindex(config_path: str | None, dry_run: bool) -> None:
 
 
 def _storage(settings: Settings) -> LocalStorage:
-    local.prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
     return LocalStorage(
         settings.store_dir,
         InlinePool(),

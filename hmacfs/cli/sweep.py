@@ -14,7 +14,7 @@ from hmacfs.offload import InlinePool
 from hmacfs.services.observer import Observer
 from hmacfs.services.sweep import Report
 from hmacfs.settings import Settings
-from hmacfs.storage import local, partials
+from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 
@@ -108,7 +108,7 @@ def _recorder(state: "SharedState") -> "Recorder":
 
 
 def _storage(settings: Settings) -> LocalStorage:
-    local.prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
     return LocalStorage(
         settings.store_dir,
         InlinePool(),
@@ -119,7 +119,7 @@ def _storage(settings: Settings) -> LocalStorage:
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:
-    partials.prepare(settings.store_dir)
+    partialfolders.prepare(settings.store_dir)
     most, ttl = settings.max_sessions_per_slot, settings.session_ttl
     return LocalPartials(storage, settings.store_dir, most=most, ttl=ttl, clock=time.time)
 

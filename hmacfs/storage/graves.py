@@ -20,7 +20,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.offload import Pool
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import os_errors_translated
-from hmacfs.storage.local import PRIVATE
+from hmacfs.storage.storedir import PRIVATE
 
 DAY = 86400
 KEPT_SECONDS = 31 * DAY

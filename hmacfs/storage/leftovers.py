@@ -14,8 +14,8 @@ from itertools import islice
 from hmacfs.core.bloom import Seen
 from hmacfs.offload import Pool
 from hmacfs.storage.base import os_errors_translated
-from hmacfs.storage.local import PRIVATE
-from hmacfs.storage.partials import DATA
+from hmacfs.storage.partialfolders import DATA
+from hmacfs.storage.storedir import PRIVATE
 
 SPARED_SECONDS = 86400
 """A sidecar is written before its file gets a name: a young one may be that of an upload on its way."""

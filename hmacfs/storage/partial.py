@@ -1,9 +1,8 @@
-"""One unfinished upload that is open in this process, and the claim on a range of it.
+"""One unfinished upload that is open in this process.
 
 Which rule holds by which mechanism:
 
-- Nobody writes a byte that is recorded: a claim writes only what was missing when it was made, under a lock that
-  nobody else has on that range.
+- Nobody writes a byte that is recorded: ``claim`` sees to that.
 - What is published is never written again: the data file is opened for writing under the lock of a range only, and
   publishing holds the lock of all of it, so no such descriptor is left.
 - What a client is told is on disk: ``settle`` syncs the data first, then the journal that says so.
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
-from hmacfs.core.upload import Event, Span, State
-from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadComplete, UploadGone
+from hmacfs.core.upload import Event, State
+from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
+from hmacfs.storage.claim import LocalClaim, claimed
 from hmacfs.storage.journal import META, Journal
 from hmacfs.storage.slotlocks import patiently
 
@@ -49,7 +49,7 @@ class LocalPartial:
         self.data_name = data_name
         self._slot = slot
         self._came = 0
-        self._folder = home.slot_dir(slot)
+        self._folder = home.folders.at(slot)
 
     @property
     def is_draft(self) -> bool:
@@ -64,8 +64,8 @@ class LocalPartial:
     def settle(self) -> Snapshot:
         return self.run(self._settle)
 
-    def claim(self, first: int, end: int) -> "LocalClaim | None":
-        return self.run(self._claim, first, end)
+    def claim(self, first: int, end: int) -> LocalClaim | None:
+        return self.run(claimed, self, first, end)
 
     def read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
         return self.run_beside(self._read, offset, count, watch)
@@ -123,11 +123,11 @@ class LocalPartial:
         if self.is_idle_now():
             return True
         with self.journal.guarded():
-            self.journal.want(0, META, self._ticket())
+            self.journal.want(0, META, self.ticket())
         return False
 
-    def _ticket(self) -> int:
-        """When this request came, among all of the upload; for use under the guard."""
+    def ticket(self) -> int:
+        """When this request came, among all of the upload. For use under the journal's guard."""
         if not self._came:
             self._came = self.journal.next_ticket()
         return self._came
@@ -148,7 +148,7 @@ class LocalPartial:
 
     def know_token(self) -> None:
         """Let the session be known by its token in any slot. A leftover of an earlier one gives way."""
-        place = self._home.token_path(self.name)
+        place = self._home.folders.token_path(self.name)
         fsutil.replace_link(os.path.join(self._folder, self.name), place)
 
     def open_data(self, flags: int) -> int:
@@ -156,15 +156,6 @@ class LocalPartial:
             return os.open(os.path.join(self._folder, self.data_name), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             raise UploadGone from None
-
-    def _open_for_writing(self) -> int:
-        """The data file, unless it is the published one: a crash may come between the link and the note of it, and a
-        reboot may then take back what the journal had of the bytes."""
-        fd = self.open_data(os.O_RDWR)
-        if os.fstat(fd).st_nlink > 1:
-            os.close(fd)
-            raise UploadComplete
-        return fd
 
     def _settle(self) -> Snapshot:
         if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
@@ -189,36 +180,6 @@ class LocalPartial:
         finally:
             os.close(fd)
 
-    def _claim(self, first: int, end: int) -> "LocalClaim | None":
-        journal = self.journal
-        missing = journal.extents().missing(first, end)
-        if not missing:
-            return LocalClaim(self, -1, [], -1)
-        lock = missing[0][0], missing[-1][1]
-        if not journal.try_lock(*lock):
-            with journal.guarded():  # or the mark might meet somebody who has just got the place of who had it
-                journal.want(*lock, self._ticket())
-            return None
-        try:
-            with journal.guarded():
-                upload.move(journal.state, Event.WRITE)
-                missing = journal.extents().missing(first, end)
-                if missing:
-                    journal.check_gaps(missing[0][0])
-                    fd = self._open_for_writing()
-                    try:
-                        index = journal.add(missing[0][0], missing[-1][1], self._ticket())
-                    except BaseException:
-                        os.close(fd)
-                        raise
-                    return LocalClaim(self, index, missing, fd, lock)
-        except BaseException:
-            journal.unlock(*lock)
-            raise
-        # Who had the range has just recorded it all. Holding it would keep others out, and nobody could tell us to go.
-        journal.unlock(*lock)
-        return LocalClaim(self, -1, [], -1)
-
     def _wanted(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.header.wanted, *self.journal.wanted())))
 
@@ -241,7 +202,7 @@ class LocalPartial:
         state = self.journal.state
         upload.move(state, Event.PUBLISH)
         if state is State.PUBLISHED:  # another request was faster: its file is this one
-            published = self._home.storage.entity_at(self.header.path)
+            published = self._home.storage.files.entity_at(self.header.path)
             if published is None:
                 raise UploadGone
             return published
@@ -278,17 +239,17 @@ class LocalPartial:
             return storage.publish_open(self.header.path, fd, metadata, link, conditions)
         except FileExists:
             # A crash between the link and the note in the journal: the file there is this very one.
-            entity = storage.entity_at(self.header.path)
+            entity = storage.files.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
-            storage.sync_name(self.header.path)
+            storage.folders.sync_name(self.header.path)
             return entity
         finally:
             os.close(folder)
 
     def _replace(self, other: "LocalPartial") -> None:
         self._want(other._wanted())
-        with self._home.locked(self._slot):
+        with self._home.folders.locked(self._slot):
             # The name changes hands before the old one is over: a crash leaves the token the one or the other.
             fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
             other.journal.set_state(State.GONE)
@@ -303,7 +264,7 @@ class LocalPartial:
         if not tidy:
             self._forget_names(keep_journal)
             return
-        with self._home.locked(self._slot):
+        with self._home.folders.locked(self._slot):
             self._forget_names(keep_journal)
             fsutil.remove_empty(self._folder)
 
@@ -313,7 +274,7 @@ class LocalPartial:
             return
         self._unlink_ours(os.path.join(self._folder, self.name))
         if self.header.face == "session" and not self.is_draft:
-            self._unlink_ours(self._home.token_path(self.name))
+            self._unlink_ours(self._home.folders.token_path(self.name))
 
     def _unlink_ours(self, path: str) -> None:
         try:
@@ -321,71 +282,3 @@ class LocalPartial:
                 os.unlink(path)
         except FileNotFoundError:
             pass
-
-
-class LocalClaim:
-    """The UploadClaim port.
-
-    Args:
-        index: of its record in the journal; -1 where nothing was missing.
-        fd: the data file, open for writing; -1 where nothing was missing.
-        lock: the range of the journal that is locked.
-    """
-
-    def __init__(self, partial: LocalPartial, index: int, missing: list[Span], fd: int, lock: Span = (0, 0)) -> None:
-        self._partial = partial
-        self._index = index
-        self.missing = missing
-        self._fd = fd
-        self._lock = lock
-
-    def write(self, block: memoryview, at: int, *, record: bool, watch: Callable[[memoryview], None] | None) -> bool:
-        if self._index < 0:
-            if watch is not None:
-                self._partial.run_beside(watch, block)
-            return False
-        return self._partial.run_beside(self._write, block, at, record, watch)
-
-    def is_wanted(self) -> bool:
-        return self._partial.run_beside(self._is_wanted)
-
-    def touch(self) -> None:
-        self._partial.run_beside(os.utime, self._partial.journal.fd)
-
-    def record(self, end: int) -> None:
-        if self._index >= 0:
-            self._partial.run(self._record, end)
-
-    def release(self) -> None:
-        if self._lock != (0, 0):
-            self._partial.run(self._release)
-
-    def _write(self, block: memoryview, at: int, record: bool, watch: Callable[[memoryview], None] | None) -> bool:
-        end = at + len(block)
-        for first, last in self.missing:
-            low, high = max(first, at), min(last, end)
-            if low < high:
-                fsutil.write_all(self._fd, block[low - at : high - at], low)
-        if watch is not None:
-            watch(block)
-        if record:
-            self._record(end)
-        return self._partial.journal.is_wanted(self._index)
-
-    def _is_wanted(self) -> bool:
-        """Who brings nothing new holds nothing, and goes when the upload has ended."""
-        journal = self._partial.journal
-        return journal.is_wanted(self._index) if self._index >= 0 else journal.state is not State.OPEN
-
-    def _record(self, end: int) -> None:
-        first, last = self.missing[0][0], self.missing[-1][1]
-        if end > first:
-            self._partial.journal.set_end(self._index, min(end, last))
-
-    def _release(self) -> None:
-        lock, self._lock = self._lock, (0, 0)
-        journal = self._partial.journal
-        os.close(self._fd)
-        with journal.guarded():
-            journal.close_record(self._index)
-        journal.unlock(*lock)

@@ -1,73 +1,37 @@
-"""Unfinished uploads in ``StoreDir/.hmacfs/partials``: a journal and a data file for each.
+"""Unfinished uploads beside the files of a store: begun, found, counted, and given up when their slot's file is there.
 
-    partials/ab/ab12.../KEY.log       the journal; the folder is named after the SHA-256 of the slot's path
-    partials/ab/ab12.../RANDOM.part   the bytes, named by the journal
-    partials/tokens/KEY               a second name of a session's journal, by which a token is known in any slot
-
-KEY is a hash of the session token or upload id, so that no listing shows what could continue an upload. Everything
-blocks, and runs in the disk pool.
+Everything blocks, and runs in the disk pool.
 """
 
 import os
 import re
 import secrets
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
-from hmacfs.errors import ConfigError, StorageFailed, TooManySessions, UploadExists
+from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import UploadHeader, os_errors_translated
-from hmacfs.storage.journal import META, Journal, boot_tag
-from hmacfs.storage.local import PRIVATE, LocalStorage
+from hmacfs.storage.journal import META, Journal
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partial import LocalPartial
+from hmacfs.storage.partialfolders import DATA, DRAFT, LOG, UNNAMED, PartialFolders, key_of
+from hmacfs.storage.partialsweep import PartialSweep
 from hmacfs.storage.slotlocks import slot_name
 from hmacfs.storage.turns import Turns
 
 T = TypeVar("T")
 
-LOG, DATA, DRAFT = ".log", ".part", ".new"
-UNNAMED = "unnamed-"
-"""How the journal of a plain PUT begins that is not (yet) what its token stands for."""
-
 _ID = re.compile(r"[A-Za-z0-9_-]{24}[0-9a-f]{32}")
 _SLOT_AT = 24
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def key_of(face: str, secret: str) -> str:
-    """The file name for a token or an upload id. Tokens are chosen by clients: the two never meet."""
-    kind = "token" if face == "session" else "id"
-    return sha256(f"{kind}:{secret}".encode()).hexdigest()[:40]
-
-
-def prepare(store_dir: str) -> None:
-    """Make the folders. Raises ConfigError."""
-    try:
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials"))
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials", "tokens"))
-        for name in ("partials", os.path.join("partials", "tokens")):
-            info = os.lstat(os.path.join(store_dir, PRIVATE, name))
-            if not stat.S_ISDIR(info.st_mode) or info.st_dev != os.stat(store_dir).st_dev:
-                raise ConfigError(
-                    [
-                        f"StoreDir: {os.path.join(store_dir, PRIVATE, name)} is a link, or lies on another filesystem "
-                        "than the store, so uploads could not be published in one step. Remove it."
-                    ]
-                )
-        boot_tag()
-    except OSError as error:
-        raise ConfigError([f"StoreDir: unfinished uploads cannot be kept: {error}"]) from error
 
 
 class LocalPartials:
-    """The Partials port beside a LocalStorage on the same filesystem; ``prepare`` has made its folders.
+    """The Partials port beside a LocalStorage on the same filesystem; ``partialfolders.prepare`` has made its folders.
 
     Args:
         most: MaxSessionsPerSlot.
@@ -79,12 +43,10 @@ class LocalPartials:
         self, storage: LocalStorage, store_dir: str, *, most: int, ttl: float, clock: Callable[[], float]
     ) -> None:
         self.storage = storage
-        self.root = os.path.join(store_dir, PRIVATE, "partials")
-        self._tokens = os.path.join(self.root, "tokens")
+        self.folders = PartialFolders(store_dir)
         self._most = most
         self._ttl = ttl
         self._clock = clock
-        self._boot = boot_tag()
         self.turns = Turns()
         storage.on_published = self.clear
 
@@ -119,12 +81,13 @@ class LocalPartials:
         return secrets.token_urlsafe(18) + slot_name(path)
 
     def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
+        sweeping = PartialSweep(self, self._ttl, self._clock)
         removed: list[tuple[str, str, float]] = []
-        for group in self._run(os.listdir, self.root):
+        for group in self._run(os.listdir, self.folders.root):
             if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
-                removed += self._run(self._sweep_group, group, removes)
+                removed += self._run(sweeping.group, group, removes)
         if removes:
-            self._run(self._sweep_tokens)
+            self._run(sweeping.tokens)
         return removed
 
     def clear(self, path: SlotPath, keep: str = "") -> None:
@@ -135,31 +98,34 @@ class LocalPartials:
         """
         slot = slot_name(path)
         try:
-            for name in self._names(slot, LOG):
-                if name != keep and (partial := self._open(slot, name)) is not None:
+            for name in self.folders.names(slot, LOG):
+                if name != keep and (partial := self.open_now(slot, name)) is not None:
                     partial.remove_now()
                     partial.close()
         except (OSError, StorageFailed):
             pass  # the file is there: what is left is swept after SessionTTL
 
-    def slot_dir(self, slot: str) -> str:
-        return os.path.join(self.root, slot[:2], slot)
-
-    def token_path(self, name: str) -> str:
-        """The second name of the journal ``name``."""
-        return os.path.join(self._tokens, name.removesuffix(LOG))
-
-    @contextmanager
-    def locked(self, slot: str) -> Iterator[None]:
-        """A ``with`` block in which no partial of the slot comes or goes by its name."""
-        group = os.path.join(self.root, slot[:2])
-        fsutil.make_private_directory(group)
-        fd = os.open(os.path.join(group, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def open_now(self, slot: str, name: str) -> LocalPartial | None:
+        """For jobs of the disk pool; None when there is none of this name, or it has ended, or cannot be read."""
         try:
-            fsutil.patiently(lambda: fsutil.try_flock(fd))
-            yield
-        finally:
-            os.close(fd)
+            journal = self.folders.journal(slot, name)
+        except FileNotFoundError:
+            return None
+        try:
+            header, data_name = journal.header()
+            if journal.state is not State.GONE:
+                return LocalPartial(self, journal, header, slot, name, data_name)
+        except StorageFailed:
+            pass  # not one of ours, or damaged: as good as none, and swept one day
+        except BaseException:
+            os.close(journal.fd)
+            raise
+        os.close(journal.fd)
+        return None
+
+    def is_expired(self, partial: LocalPartial) -> bool:
+        """Whether SessionTTL is over. For jobs of the disk pool."""
+        return upload.is_expired(partial.look_now().changed_at, self._ttl, self._clock())
 
     def _run(self, job: Callable[..., T], *args: object) -> T:
         with os_errors_translated():
@@ -168,8 +134,8 @@ class LocalPartials:
     def _create(self, header: UploadHeader, others: Callable[[], int], drop_idle: bool, is_draft: bool) -> LocalPartial:
         slot = slot_name(header.path)
         name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
-        with self.locked(slot):
-            folder = self.slot_dir(slot)
+        with self.folders.locked(slot):
+            folder = self.folders.at(slot)
             fsutil.make_private_directory(folder)
             self._remove_dead(slot, name)
             if os.path.exists(os.path.join(folder, name)):
@@ -189,14 +155,14 @@ class LocalPartials:
             held: it is ours alone from the start. A draft that nobody holds is taken for what a killed process left,
                 and an idle upload may make room for another one.
         """
-        folder = self.slot_dir(slot)
+        folder = self.folders.at(slot)
         data_name = secrets.token_hex(16) + DATA
         draft = os.path.join(folder, secrets.token_hex(16) + DRAFT)
         fd = -1
         try:
             self.storage.staging.create_at(os.path.join(folder, data_name))
             fd = os.open(draft, _CREATE, 0o600)
-            journal = Journal(fd, self._boot)
+            journal = Journal(fd, self.folders.boot)
             journal.begin(header, data_name)
             if self.storage.syncs_files:
                 os.fsync(fd)
@@ -204,7 +170,7 @@ class LocalPartials:
                 journal.try_lock(0, META)
             fsutil.rename(draft, os.path.join(folder, name))
             if self.storage.syncs_directories:
-                for directory in (folder, os.path.dirname(folder), self.root):
+                for directory in (folder, os.path.dirname(folder), self.folders.root):
                     fsutil.sync_directory(directory)
         except BaseException:
             if fd >= 0:
@@ -216,22 +182,22 @@ class LocalPartials:
 
     def _make_room(self, slot: str, others: int, drop_idle: bool) -> None:
         """One more partial may come. Raises TooManySessions."""
-        if len(self._names(slot, DATA)) + others < self._most:
+        if len(self.folders.names(slot, DATA)) + others < self._most:
             return
         idle = []
-        for name in self._names(slot, LOG):
-            partial = self._open(slot, name)
+        for name in self.folders.names(slot, LOG):
+            partial = self.open_now(slot, name)
             if partial is None:
                 self._remove_dead(slot, name)
                 continue
             is_dead_draft = partial.is_draft and partial.is_idle_now()
-            if is_dead_draft or self._is_expired(partial):
+            if is_dead_draft or self.is_expired(partial):
                 partial.remove_now(tidy=False)
             elif drop_idle and partial.is_idle_now():
                 idle.append(partial)
                 continue
             partial.close()
-        excess = len(self._names(slot, DATA)) + others + 1 - self._most
+        excess = len(self.folders.names(slot, DATA)) + others + 1 - self._most
         for partial in sorted(idle, key=lambda each: each.look_now().extents.recorded):
             if excess == 1:  # where bodies on their way fill the slot, dropping one would help nobody
                 partial.remove_now(tidy=False)
@@ -242,75 +208,48 @@ class LocalPartials:
 
     def _count(self, slot: str) -> int:
         """What has expired counts for nothing, whenever the next sweep comes."""
-        if not os.path.exists(os.path.join(self.root, slot[:2], "lock")):
+        if not os.path.exists(os.path.join(self.folders.root, slot[:2], "lock")):
             return 0  # who makes the first partial here takes the lock after this look, and counts us then
-        with self.locked(slot):
+        with self.folders.locked(slot):
             return self._count_now(slot)
 
     def _count_now(self, slot: str) -> int:
-        count = len(self._names(slot, DATA))
-        for name in self._names(slot, LOG) if count else ():
-            partial = self._open(slot, name)
+        count = len(self.folders.names(slot, DATA))
+        for name in self.folders.names(slot, LOG) if count else ():
+            partial = self.open_now(slot, name)
             if partial is not None:
-                count -= partial.look_now().state is State.OPEN and self._is_expired(partial)
+                count -= partial.look_now().state is State.OPEN and self.is_expired(partial)
                 partial.close()
         return count
-
-    def _names(self, slot: str, suffix: str) -> list[str]:
-        try:
-            return [name for name in os.listdir(self.slot_dir(slot)) if name.endswith(suffix)]
-        except FileNotFoundError:
-            return []
-
-    def _open(self, slot: str, name: str) -> LocalPartial | None:
-        """None when there is none of this name, or it has ended, or cannot be read."""
-        try:
-            journal = Journal(os.open(os.path.join(self.slot_dir(slot), name), _OPEN), self._boot)
-        except FileNotFoundError:
-            return None
-        try:
-            header, data_name = journal.header()
-            if journal.state is not State.GONE:
-                return LocalPartial(self, journal, header, slot, name, data_name)
-        except StorageFailed:
-            pass  # not one of ours, or damaged: as good as none, and swept one day
-        except BaseException:
-            os.close(journal.fd)
-            raise
-        os.close(journal.fd)
-        return None
 
     def _remove_dead(self, slot: str, name: str) -> None:
         """What is left of an upload that has ended, where its process was killed before it had removed everything: it
         would count for the slot, and keep its token from beginning anew, until SessionTTL. The slot is locked."""
         try:
-            journal = Journal(os.open(os.path.join(self.slot_dir(slot), name), _OPEN), self._boot)
+            journal = self.folders.journal(slot, name)
         except FileNotFoundError:
             return
         try:
             if journal.state is State.GONE:
-                fsutil.remove_file(os.path.join(self.slot_dir(slot), journal.header()[1]))
-                fsutil.remove_file(os.path.join(self.slot_dir(slot), name))
+                fsutil.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
+                fsutil.remove_file(os.path.join(self.folders.at(slot), name))
         except StorageFailed:
             pass  # damaged: swept one day
         finally:
             os.close(journal.fd)
 
     def _living(self, slot: str, name: str) -> LocalPartial | None:
-        partial = self._open(slot, name)
-        if partial is None or not (self._is_expired(partial) or partial.went_back_now()):
+        partial = self.open_now(slot, name)
+        if partial is None or not (self.is_expired(partial) or partial.went_back_now()):
             return partial
         if partial.take_over_now():
             partial.remove_now()
         partial.close()
         return None
 
-    def _is_expired(self, partial: LocalPartial) -> bool:
-        return upload.is_expired(partial.look_now().changed_at, self._ttl, self._clock())
-
     def _furthest(self, slot: str, total: int, content_type: str) -> LocalPartial | None:
         best: LocalPartial | None = None
-        for name in self._names(slot, LOG):
+        for name in self.folders.names(slot, LOG):
             partial = self._living(slot, name)
             if partial is None:
                 continue
@@ -325,7 +264,7 @@ class LocalPartials:
 
     def _knows_token(self, key: str) -> bool:
         try:
-            journal = Journal(os.open(os.path.join(self._tokens, key), _OPEN), self._boot)
+            journal = self.folders.journal_of_token(key)
         except FileNotFoundError:
             return False
         try:
@@ -336,54 +275,3 @@ class LocalPartials:
             return False  # damaged: as good as none
         finally:
             os.close(journal.fd)
-
-    def _sweep_group(self, group: str, removes: bool) -> list[tuple[str, str, float]]:
-        removed = []
-        for slot in os.listdir(os.path.join(self.root, group)):
-            if slot == "lock":
-                continue
-            for name in self._names(slot, LOG):
-                partial = self._open(slot, name)
-                if partial is not None:
-                    was_known = partial.look_now().state is State.OPEN and not partial.is_draft
-                    if self._is_expired(partial) and (partial.take_over_now() if removes else partial.is_idle_now()):
-                        if removes:
-                            partial.remove_now()
-                        if was_known:
-                            header = partial.header
-                            removed.append((str(header.path), header.key, header.started_at))
-                    partial.close()
-            if removes:
-                self._sweep_slot(slot)
-        return removed
-
-    def _sweep_slot(self, slot: str) -> None:
-        """What no journal names: left by a crash. And the folder, where nothing else is in it."""
-        folder = self.slot_dir(slot)
-        with self.locked(slot):
-            open_ones = [self._open(slot, name) for name in self._names(slot, LOG)]
-            named = {partial.data_name for partial in open_ones if partial is not None}
-            readable = {partial.name for partial in open_ones if partial is not None}
-            for partial in open_ones:
-                if partial is not None:
-                    partial.close()
-            for name in self._names(slot, ""):  # none at all where the last upload took the folder with it
-                if name not in named and name not in readable:
-                    self._unlink_old(os.path.join(folder, name))
-            fsutil.remove_empty(folder)
-
-    def _unlink_old(self, path: str) -> None:
-        try:
-            if self._clock() - os.stat(path).st_mtime > self._ttl:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass  # its upload has ended meanwhile
-
-    def _sweep_tokens(self) -> None:
-        for name in os.listdir(self._tokens):
-            path = os.path.join(self._tokens, name)
-            try:
-                if os.stat(path).st_nlink == 1:  # its upload is gone
-                    os.unlink(path)
-            except FileNotFoundError:
-                pass

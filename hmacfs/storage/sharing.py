@@ -25,10 +25,12 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import ConfigError, NotFound
 from hmacfs.storage import contents, fsutil
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated
-from hmacfs.storage.local import PRIVATE, LocalStorage, LocalStored
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import SHA256_ATTRIBUTE
 from hmacfs.storage.slotlocks import patiently, slot_name
 from hmacfs.storage.staging import named
+from hmacfs.storage.stored import LocalStored
+from hmacfs.storage.storedir import PRIVATE
 
 _HASH_BLOCK = 1024 * 1024
 
@@ -69,7 +71,7 @@ class LocalContent:
         if not entity.size:
             return 0
         try:
-            ours = self._storage.open_beneath(path.raw, False)
+            ours = self._storage.files.open_beneath(path.raw, False)
         except NotFound:
             return 0
         with closing(ours):
@@ -86,7 +88,7 @@ class LocalContent:
         """The earlier file with the same bytes; None where ours is the first, and known as such from now on."""
         raw = f"{self._inside}/{digest[:2]}/{digest}"
         try:
-            first = self._storage.open_beneath(raw.encode(), False)
+            first = self._storage.files.open_beneath(raw.encode(), False)
         except NotFound:
             self._enter(digest, ours)
             return None
@@ -128,9 +130,9 @@ class LocalContent:
         storage, fd = self._storage, first.descriptor()
         link = partial(fsutil.link_descriptor, fd)
         with storage.locks.held(slot_name(path)):
-            if storage.entity_at(path) != ours.entity:
+            if storage.files.entity_at(path) != ours.entity:
                 return False
-            chain = storage.folder_chain(path)
+            chain = storage.folders.chain_to(path)
             try:
                 if storage.syncs_files:
                     os.fsync(fd)  # it may have been stored when Durability was another

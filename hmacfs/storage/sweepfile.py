@@ -12,7 +12,7 @@ from hmacfs.core.wallclock import Moment, Swept
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import os_errors_translated
 from hmacfs.storage.journal import boot_tag
-from hmacfs.storage.local import PRIVATE
+from hmacfs.storage.storedir import PRIVATE
 
 _FIELDS = ("last", "trusted", "tidied")
 

@@ -6,10 +6,11 @@ from itertools import islice
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.retention import Batch, Held
 from hmacfs.storage.base import Entity
-from hmacfs.storage.local import PRIVATE
 from hmacfs.storage.shelf import BATCH
 from hmacfs.storage.slotlocks import slot_name
-from hmacfs.storage.versions import KeptVersion, LocalVersions
+from hmacfs.storage.storedir import PRIVATE
+from hmacfs.storage.versionfolders import KeptVersion
+from hmacfs.storage.versions import LocalVersions
 
 
 class VersionShelf:

@@ -21,7 +21,8 @@ from hmacfs.errors import (
     WrongOffset,
 )
 from hmacfs.services.observer import Exchange
-from hmacfs.services.resumable import Appending, Progress
+from hmacfs.services.progress import Progress
+from hmacfs.services.resumable import Appending
 from hmacfs.web import requests
 from hmacfs.web.body import body_of, send_interim
 from hmacfs.web.errors import PROBLEM_TYPE

@@ -10,7 +10,9 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import RequestError
 from hmacfs.services.authority import Authority
 from hmacfs.services.observer import Exchange
-from hmacfs.services.resumable import Progress, Resumable
+from hmacfs.services.progress import Progress
+from hmacfs.services.resumable import Resumable
+from hmacfs.services.sessions import Sessions
 from hmacfs.services.uploads import Uploads
 from hmacfs.storage.base import Entity
 from hmacfs.web.reply import Headers, Reply
@@ -33,6 +35,7 @@ class Resources:
         interim: EnableInterimResponses.
     """
 
+    sessions: Sessions
     resumable: Resumable
     uploads: Uploads
     prefix: str

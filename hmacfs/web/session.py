@@ -7,7 +7,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import Piece
 from hmacfs.errors import RequestError
 from hmacfs.services.observer import Exchange
-from hmacfs.services.resumable import Progress
+from hmacfs.services.progress import Progress
 from hmacfs.web import requests
 from hmacfs.web.body import body_of
 from hmacfs.web.face import Resources, offset_headers
@@ -33,15 +33,15 @@ class SessionFace:
         total = None if said is None else said.total
         upload = requests.upload(environ, self._path, self._client, total=total, accepts=self._resources.accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
-        resumable = self._resources.resumable
+        sessions = self._resources.sessions
         if isinstance(said, contentrange.Ask):
-            return self._told(resumable.ask(upload))
+            return self._told(sessions.ask(upload))
         body = body_of(environ)
         if said is None:
-            progress = resumable.put_whole(upload, body)
+            progress = sessions.put_whole(upload, body)
             exchange.received = upload.total
         else:
-            progress = resumable.put_piece(upload, Piece(said.first, said.last + 1), body, self._found)
+            progress = sessions.put_piece(upload, Piece(said.first, said.last + 1), body, self._found)
             exchange.received = said.length
         return self._told(progress)
 

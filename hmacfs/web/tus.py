@@ -16,7 +16,8 @@ from hmacfs.errors import (
     UnsupportedTus,
 )
 from hmacfs.services.observer import Exchange
-from hmacfs.services.resumable import Appending, Progress
+from hmacfs.services.progress import Progress
+from hmacfs.services.resumable import Appending
 from hmacfs.web import requests
 from hmacfs.web.body import body_of
 from hmacfs.web.face import UPLOAD_METHODS, Resources, offset_headers

@@ -18,7 +18,7 @@ from hmacfs.settings import Settings
 from hmacfs.state.base import FileRow
 from hmacfs.state.failover import SharedState
 from hmacfs.state.memory import MemoryTier
-from hmacfs.storage import local, walk
+from hmacfs.storage import storedir, walk
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
 from tests.cli.running import Done, config_in, hmacfs, lines
@@ -50,7 +50,7 @@ class House:
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.catalog = Catalog()
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 from hmacfs.app import create_app
 from hmacfs.services.observer import Exchange, Observer
 from hmacfs.settings import Settings
-from hmacfs.storage import partials
+from hmacfs.storage import partialfolders
 from hmacfs.storage.local import LocalStorage
 from tests.machine.wire import Body, Request
 from tests.support.http import Answer
@@ -81,7 +81,7 @@ class House:
         self._boot = 1
         self._stack = ExitStack()
         self._stack.enter_context(mock.patch.object(os, "fsync", _nothing))
-        self._stack.enter_context(mock.patch.object(partials, "boot_tag", self._boot_tag))
+        self._stack.enter_context(mock.patch.object(partialfolders, "boot_tag", self._boot_tag))
         for name, twin in (("token_hex", self._token_hex), ("token_urlsafe", self._token_urlsafe)):
             self._stack.enter_context(mock.patch.object(secrets, name, twin))
         self._sent = 0
@@ -111,7 +111,7 @@ class House:
     def age(self, seconds: int) -> None:
         for parent, _, names in os.walk(self._partials):
             for name in names:
-                if name.endswith((partials.LOG, partials.DATA)):  # the tokens are second names of the first
+                if name.endswith((partialfolders.LOG, partialfolders.DATA)):  # the tokens are second names of the first
                     path = os.path.join(parent, name)
                     info = os.stat(path)
                     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - seconds * 10**9))
@@ -130,7 +130,7 @@ class House:
 
     def partial_files(self, path: str) -> int:
         folder = self._partials / (slot := hashlib.sha256(path.encode()).hexdigest()[:32])[:2] / slot
-        return sum(1 for name in os.listdir(folder) if name.endswith(partials.DATA)) if folder.exists() else 0
+        return sum(1 for name in os.listdir(folder) if name.endswith(partialfolders.DATA)) if folder.exists() else 0
 
     @property
     def _partials(self) -> Path:

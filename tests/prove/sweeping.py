@@ -9,7 +9,7 @@ from hmacfs import configfile, offload, retention, tiers
 from hmacfs.core.retry import Schedule
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
-from hmacfs.storage import local, partials
+from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 
@@ -24,8 +24,8 @@ def peak() -> int:
 
 def main(config: str) -> None:
     settings = configfile.usable(configfile.load(config))
-    local.prepare(settings.store_dir)
-    partials.prepare(settings.store_dir)
+    storedir.prepare(settings.store_dir)
+    partialfolders.prepare(settings.store_dir)
     storage = LocalStorage(
         settings.store_dir,
         offload.make_pool(1),

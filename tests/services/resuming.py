@@ -16,17 +16,21 @@ from hmacfs.core.signature import Claim, Protocol
 from hmacfs.core.upload import Piece
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority, UploadRequest
+from hmacfs.services.engine import Engine
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
+from hmacfs.services.progress import Progress, ResumeRules
 from hmacfs.services.quotas import QuotaRules, Quotas, UserQuotas
 from hmacfs.services.recorder import Recorder
-from hmacfs.services.resumable import Appending, Progress, Resumable, ResumeRules
+from hmacfs.services.resumable import Appending, Resumable
 from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
+from hmacfs.services.sessions import Sessions
+from hmacfs.services.tokens import Tokens
 from hmacfs.services.uploads import Uploads
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import versions as local_versions
+from hmacfs.storage import versionfolders
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.versions import LocalVersions
 from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
@@ -111,7 +115,7 @@ class Running:
 
 
 def kept_versions(store: Path, storage: LocalStorage, most: int = 5, per_day: int = 0) -> LocalVersions:
-    local_versions.prepare(str(store))
+    versionfolders.prepare(str(store))
     return LocalVersions(storage, str(store), most=most, per_day=per_day, clock=time.time)
 
 
@@ -163,10 +167,13 @@ class House:
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
             kept.count, kept._most, self.versions, None, self.quotas,
         )  # fmt: skip
-        self.resumable = Resumable(
-            storage, kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks,
-            ResumeRules(TTL, in_any_order), self.quotas,
-        )  # fmt: skip
+        rules = ResumeRules(TTL, in_any_order)
+        self.engine = Engine(
+            kept, authority, self.admission, intake, self.uploads, self.recorder, retries, clocks, rules, self.quotas
+        )
+        tokens = Tokens(storage, kept, authority, self.uploads, clocks, rules)
+        self.sessions = Sessions(self.engine, tokens, kept, self.admission, intake, self.uploads)
+        self.resumable = Resumable(self.engine, kept, authority, self.admission, self.uploads)
 
     def close(self) -> None:
         """Nothing is held any more: no reservation, no place, no buffer, no client, no descriptor for writing."""
@@ -184,18 +191,18 @@ class House:
     # Short forms of the requests; a file of ``total`` bytes has ``content_of(total)`` unless a test says otherwise.
 
     def ask(self, total: int = 100, token: str = TOKEN, **values: Any) -> Progress:
-        return self.resumable.ask(request(total, token, **values))
+        return self.sessions.ask(request(total, token, **values))
 
     def piece(
         self, first: int, end: int, total: int = 100, token: str = TOKEN, body: Any = None, **values: Any
     ) -> Progress:
         if body is None:
             body = self.body(content_of(total)[first:end])
-        return self.resumable.put_piece(request(total, token, **values), Piece(first, end), body)
+        return self.sessions.put_piece(request(total, token, **values), Piece(first, end), body)
 
     def whole(self, total: int = 100, token: str = TOKEN, body: Any = None, **values: Any) -> Progress:
         body = self.body(content_of(total)) if body is None else body
-        return self.resumable.put_whole(request(total, token, **values), body)
+        return self.sessions.put_whole(request(total, token, **values), body)
 
     def append(
         self, upload_id: str, first: int, end: int, total: int = 100, body: Any = None, **values: Any

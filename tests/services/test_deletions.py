@@ -20,7 +20,7 @@ from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
 from hmacfs.state.base import FileRow
 from hmacfs.state.memory import MemoryTier
-from hmacfs.storage import local
+from hmacfs.storage import storedir
 from hmacfs.storage.base import Graves, Metadata
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage
@@ -46,7 +46,7 @@ class Yard:
 
 class House:
     def __init__(self, store: Path) -> None:
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.yard = Yard(store)
         self.graves: Graves = self.yard

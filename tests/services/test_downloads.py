@@ -19,7 +19,7 @@ from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.downloads import Download, DownloadRequest, DownloadRules, Downloads
 from hmacfs.services.retrying import Retries
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import fsutil, local
+from hmacfs.storage import fsutil, stored, storedir
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 
@@ -32,7 +32,7 @@ class House:
     def __init__(self, store: Path) -> None:
         self.store = store
         self.admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         self.storage = LocalStorage(str(store), InlinePool(), durability="none", file_mode=0o640, dir_mode=0o750)
         self.slept: list[float] = []
         self.retries = Retries(Schedule(5, 2), lambda: 0.0, self.slept.append, lambda: 0.0)
@@ -79,7 +79,7 @@ def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     """Every file is small, or every file is large."""
     monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
     if request.param == "left open":
-        monkeypatch.setattr(local, "SMALL", 0)
+        monkeypatch.setattr(stored, "SMALL", 0)
     built = House(tmp_path / "store")
     yield built
     built.close()
@@ -280,7 +280,7 @@ def test_a_large_file_without_a_place_is_refused_and_closed(house: House) -> Non
     house.admission.enter_download()
     house.admission.enter_download()
 
-    if local.SMALL:
+    if stored.SMALL:
         assert body(house.get()) == CONTENT
     else:
         with pytest.raises(ServerBusy) as caught:

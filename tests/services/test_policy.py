@@ -270,7 +270,7 @@ def test_a_tus_upload_that_a_crash_left_whole_is_judged_when_it_is_asked_for(
 ) -> None:
     upload_id = pieces.created(500)
     pieces.append(upload_id, 0, 10, 500, body=pieces.body(PROGRAM[:10]))
-    monkeypatch.setattr(pieces.resumable, "_after", lambda *_args, **_values: pieces.resumable)
+    monkeypatch.setattr(pieces.engine, "after", lambda *_args, **_values: pieces.resumable)
     pieces.append(upload_id, 10, 500, 500, body=pieces.body(PROGRAM[10:]))
     monkeypatch.undo()
 

@@ -170,7 +170,7 @@ def test_an_unsigned_request_learns_nothing(house: House) -> None:
     house.shelf.storage.store(slot("a/taken"), bytearray(b"x"), Metadata(None))
 
     for path in ("a/b.jpg", "a/taken"):
-        for ask in (house.resumable.ask, lambda asked: house.resumable.put_whole(asked, house.body())):
+        for ask in (house.sessions.ask, lambda asked: house.sessions.put_whole(asked, house.body())):
             unsigned = request(1000, TOKEN, path=path)
             with pytest.raises(BadSignature):
                 ask(type(unsigned)(**{name: getattr(unsigned, name) for name in unsigned.__slots__} | {"claim": None}))
@@ -601,7 +601,7 @@ sys.stdin.read()
 
 
 def test_an_upload_whose_holder_stands_still_is_busy_after_five_seconds(house: House) -> None:
-    house.resumable._partials.create(header(), others=lambda: 0, drop_idle=False, is_draft=False).close()
+    house.shelf.partials.create(header(), others=lambda: 0, drop_idle=False, is_draft=False).close()
     command = (sys.executable, "-c", HOLDER, str(house.store), TOKEN)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -18,7 +18,7 @@ from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.leftovers import LocalLeftovers
 from hmacfs.storage.shelf import LocalShelf
 from hmacfs.storage.slotlocks import slot_name
-from hmacfs.storage.versions import LEDGER
+from hmacfs.storage.versionfolders import LEDGER
 from hmacfs.storage.versionshelf import VersionShelf
 from tests.support.aging import DAY, HOUR, NOW, Ledger, Told
 from tests.support.versioned import PATH, Archive, slot

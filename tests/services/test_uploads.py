@@ -48,7 +48,7 @@ from hmacfs.services.uploads import Uploads
 from hmacfs.state.base import Accounts, Catalog, FileRow, Sessions, Tier
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import fsutil, local
+from hmacfs.storage import fsutil, storedir
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
 from tests.support.polling import until
@@ -184,7 +184,7 @@ class House:
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         self.pool = CountingPool()
         self.storage = LocalStorage(str(store), self.pool, durability="none", file_mode=0o640, dir_mode=0o750)
         self.buffers = WatchedBuffers(BLOCK)

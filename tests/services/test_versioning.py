@@ -101,7 +101,7 @@ def test_a_retry_of_what_is_there_is_no_version_though_the_day_is_used_up(make: 
 
 def test_if_match_is_judged_before_the_body_and_again_when_it_is_published(house: House) -> None:
     plain(house, RIGHT)
-    etag = house.shelf.storage.entity_at(slot("a/b.jpg")).etag  # type: ignore[union-attr]
+    etag = house.shelf.storage.files.entity_at(slot("a/b.jpg")).etag  # type: ignore[union-attr]
     asked = matching(request(150, ""), etag)
     body = house.body(lambda: plain(house, content_of(120)), LONGER)
 

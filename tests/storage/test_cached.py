@@ -17,10 +17,11 @@ from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import FileExists, NotFound, PathConflict, StorageFailed, StorageFull
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, local
+from hmacfs.storage import fsutil, stored, storedir
 from hmacfs.storage.base import Metadata
-from hmacfs.storage.local import SMALL, LocalStorage
+from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import Attributes
+from hmacfs.storage.stored import SMALL
 
 PLAIN = Metadata("text/plain")
 SHARED_MEMORY = Path("/dev/shm")
@@ -63,7 +64,7 @@ class House:
     """A storage on a store of its own, and how many jobs its disk pool ran."""
 
     def __init__(self, store: Path, use_attributes: bool | None = None) -> None:
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         self.store = store
         self.pool = CountingPool()
         self.storage = LocalStorage(
@@ -208,7 +209,7 @@ def test_bytes_that_are_not_all_cached_are_read_by_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preadv: Callable[..., int]
 ) -> None:
     house = House(tmp_path / "store")
-    house.storage._is_memory = False
+    house.storage.files._is_memory = False
     house.put("a/b")
     house.get()
     monkeypatch.setattr(os, "preadv", preadv)
@@ -334,7 +335,7 @@ def test_a_sidecar_of_a_file_that_is_written_over_no_longer_counts(place: Path) 
 
 
 def test_more_files_than_are_remembered_are_served_all_the_same(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_KNOWN", 3)
+    monkeypatch.setattr(stored, "_KNOWN", 3)
     for number in range(10):
         house.put(f"a/{number}", b"%d" % number, Metadata(f"image/x{number}"))
 
@@ -342,7 +343,7 @@ def test_more_files_than_are_remembered_are_served_all_the_same(house: House, mo
         for number in range(10):
             assert house.get(f"a/{number}") == (b"%d" % number, f"image/x{number}")
 
-    assert len(house.storage._known_metadata) <= 3
+    assert len(house.storage.files._known_metadata) <= 3
 
 
 # --- storing at once ---
@@ -386,7 +387,7 @@ def test_free_bytes_are_those_that_we_may_use(house: House) -> None:
 
 def test_an_error_of_a_read_without_waiting_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(tmp_path / "store")
-    monkeypatch.setattr(house.storage, "_is_memory", False)
+    monkeypatch.setattr(house.storage.files, "_is_memory", False)
     house.put("a/b")
     house.get()
 

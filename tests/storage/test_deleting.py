@@ -10,7 +10,7 @@ import pytest
 from hmacfs.core import paths
 from hmacfs.errors import NotFound
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, local, partials
+from hmacfs.storage import fsutil, partialfolders, storedir
 from hmacfs.storage.base import Metadata, UploadHeader
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
@@ -20,8 +20,8 @@ WHOLE = Metadata("text/plain", "a" * 64, "b" * 64, "romeo@example.org", 17000000
 
 class House:
     def __init__(self, store: Path, *, attributes: bool, durability: str = "full") -> None:
-        local.prepare(str(store))
-        partials.prepare(str(store))
+        storedir.prepare(str(store))
+        partialfolders.prepare(str(store))
         self.store = store
         self.storage = LocalStorage(
             str(store),
@@ -42,10 +42,10 @@ class House:
     def slots(self) -> list[str]:
         """Files and folders outside of our own."""
         found = (path.relative_to(self.store) for path in self.store.rglob("*"))
-        return sorted(str(path) for path in found if path.parts[0] != local.PRIVATE)
+        return sorted(str(path) for path in found if path.parts[0] != storedir.PRIVATE)
 
     def sidecars(self) -> list[Path]:
-        return list((self.store / local.PRIVATE / "meta").rglob("*.json"))
+        return list((self.store / storedir.PRIVATE / "meta").rglob("*.json"))
 
 
 @pytest.fixture(params=[True, False], ids=["attributes", "sidecars"])

@@ -28,11 +28,12 @@ from hmacfs.errors import (
     StorageFull,
 )
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, local
+from hmacfs.storage import fsutil, storedir
 from hmacfs.storage.base import Entity, Metadata, Stored
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import Attributes
 from hmacfs.storage.staging import StagingArea
+from hmacfs.storage.stored import SMALL
 
 PLAIN = Metadata("text/plain")
 Make = Callable[..., LocalStorage]
@@ -61,7 +62,7 @@ def content_of(storage: LocalStorage, path: str) -> bytes:
     with contextlib.closing(storage.open(slot(path), with_content=False)) as stored:
         content = stored.read(0, stored.entity.size + 1)
     with contextlib.closing(storage.open(slot(path), with_content=True)) as stored:
-        assert stored.content == content if len(content) <= local.SMALL else stored.content is None
+        assert stored.content == content if len(content) <= SMALL else stored.content is None
     return content
 
 
@@ -92,7 +93,7 @@ def make(store: Path) -> Iterator[Make]:
     made: list[LocalStorage] = []
 
     def build(**options: Any) -> LocalStorage:
-        local.prepare(str(store))
+        storedir.prepare(str(store))
         given: dict[str, Any] = {"durability": "none", "file_mode": 0o640, "dir_mode": 0o750, **options}
         made.append(LocalStorage(str(store), InlinePool(), **given))
         return made[-1]
@@ -870,7 +871,7 @@ def test_what_a_crash_left_is_swept(make: Make, store: Path) -> None:
     for name in ("one", "two"):
         (store / ".hmacfs/staging" / name).write_bytes(b"half")
 
-    assert local.sweep_leftovers(str(store)) == 2
+    assert storedir.sweep_leftovers(str(store)) == 2
     assert private_files(store) == []
 
 
@@ -881,7 +882,7 @@ def test_what_somebody_still_writes_is_not_swept(make: Make, store: Path) -> Non
 
     with open(busy, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert local.sweep_leftovers(str(store)) == 1
+        assert storedir.sweep_leftovers(str(store)) == 1
         assert busy.exists()
 
     assert not leftover.exists()
@@ -891,7 +892,7 @@ def test_an_upload_of_ours_survives_a_sweep(storage: LocalStorage, store: Path) 
     staged = storage.stage(slot("a/b"))
     staged.write(memoryview(b"hello"))
 
-    assert local.sweep_leftovers(str(store)) == 0
+    assert storedir.sweep_leftovers(str(store)) == 0
     staged.publish(PLAIN)
     staged.discard()
 
@@ -901,7 +902,7 @@ def test_an_upload_of_ours_survives_a_sweep(storage: LocalStorage, store: Path) 
 def test_a_sweep_touches_no_published_file_and_no_type(storage: LocalStorage, store: Path) -> None:
     put(storage, "a/b", metadata=Metadata("image/png"))
 
-    assert local.sweep_leftovers(str(store)) == 0
+    assert storedir.sweep_leftovers(str(store)) == 0
     with contextlib.closing(storage.open(slot("a/b"), with_content=False)) as stored:
         assert stored.metadata == Metadata("image/png")
 
@@ -909,7 +910,7 @@ def test_a_sweep_touches_no_published_file_and_no_type(storage: LocalStorage, st
 def test_a_sweep_of_a_clean_store_finds_nothing(make: Make, store: Path) -> None:
     make()
 
-    assert local.sweep_leftovers(str(store)) == 0
+    assert storedir.sweep_leftovers(str(store)) == 0
 
 
 # --- preparing ---
@@ -917,7 +918,7 @@ def test_a_sweep_of_a_clean_store_finds_nothing(make: Make, store: Path) -> None
 
 def problem(store: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        local.prepare(str(store))
+        storedir.prepare(str(store))
     (sentence,) = caught.value.problems
     assert "\n" not in sentence
     assert sentence.startswith("StoreDir: ")
@@ -927,8 +928,8 @@ def problem(store: Path) -> str:
 def test_preparing_makes_the_store_and_its_parents(tmp_path: Path) -> None:
     store = tmp_path / "not/there/yet"
 
-    local.prepare(str(store))
-    local.prepare(str(store))
+    storedir.prepare(str(store))
+    storedir.prepare(str(store))
 
     assert os.listdir(store) == [".hmacfs"]
     assert private_files(store) == []
@@ -939,7 +940,7 @@ def test_preparing_leaves_what_is_there(store: Path) -> None:
     (store / "old/file").write_bytes(b"old")
     store.chmod(0o755)
 
-    local.prepare(str(store))
+    storedir.prepare(str(store))
 
     assert (store / "old/file").read_bytes() == b"old"
     assert mode(store) == 0o755
@@ -1006,7 +1007,7 @@ def test_a_staging_area_on_another_filesystem_is_told_as_one(store: Path) -> Non
 
 
 def test_a_close_that_fails_after_publishing_undoes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local.prepare(str(store))
+    storedir.prepare(str(store))
     storage = LocalStorage(str(store), InlinePool(), durability="full", file_mode=0o640, dir_mode=0o750)
     staged = storage.stage(paths.parse(b"a/b"))
     staged.write(memoryview(b"hello"))

@@ -25,10 +25,11 @@ from hmacfs.errors import (
     UploadGone,
 )
 from hmacfs.storage import fsutil
-from hmacfs.storage import partials as module
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.journal import Journal
 from hmacfs.storage.partial import LocalPartial
+from hmacfs.storage.partialfolders import key_of
+from hmacfs.storage.slotlocks import slot_name
 from hmacfs.storage.staging import StagingArea
 from tests.support.resuming import (
     CHANGING,
@@ -779,7 +780,7 @@ def test_a_crash_while_one_upload_replaces_another_never_lowers_the_offset(opene
             found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
             assert found is not None
             (name,) = (path.name for path in store.rglob("unnamed-*.log"))
-            again = shelf.partials._open(module.slot_name(slot("a/b.jpg")), name)
+            again = shelf.partials.open_now(slot_name(slot("a/b.jpg")), name)
             assert again is not None
             again.replace(found)
 
@@ -986,7 +987,7 @@ def test_a_sweep_removes_what_expired_and_tells_whose_it_was(shelf: Shelf, wall:
     shelf.begin(old, (0, 10)).close()
     wall.time += TTL + 10
     shelf.begin(header("token-of-client-2", path="a/c.jpg"), (0, 20)).close()
-    os.utime(next(iter(shelf.store.rglob(f"{module.key_of('session', 'token-of-client-2')}.log"))), (wall.time,) * 2)
+    os.utime(next(iter(shelf.store.rglob(f"{key_of('session', 'token-of-client-2')}.log"))), (wall.time,) * 2)
 
     assert shelf.partials.sweep() == [("a/b.jpg", old.key, old.started_at)]
 
@@ -1060,7 +1061,7 @@ def test_a_sweep_removes_empty_folders_and_tokens_without_an_upload(shelf: Shelf
 def test_a_journal_that_cannot_be_read_harms_nothing_and_goes_when_it_is_old(shelf: Shelf) -> None:
     shelf.begin(header("token-of-client-2"), (0, 10)).close()
     shelf.create(header()).close()
-    damaged = next(iter(shelf.store.rglob(f"??/*/{module.key_of('session', TOKEN)}.log")))
+    damaged = next(iter(shelf.store.rglob(f"??/*/{key_of('session', TOKEN)}.log")))
     content = damaged.read_bytes()
     for damage in (b"", b"\xff" * 5000, content[:16] + b"\x09" + content[17:]):
         damaged.write_bytes(damage)
@@ -1096,7 +1097,7 @@ def test_an_expired_token_that_another_slot_has_taken_over_stays_that_slots(shel
     shelf.begin(header(), (0, 10)).close()
     wall.time += TTL + 10
     shelf.begin(header(path="a/c.jpg"), (0, 20)).close()
-    for journal in shelf.store.rglob(f"{module.slot_name(slot('a/c.jpg'))}/*.log"):
+    for journal in shelf.store.rglob(f"{slot_name(slot('a/c.jpg'))}/*.log"):
         os.utime(journal, (wall.time, wall.time))
 
     shelf.partials.sweep()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hmacfs.core.wallclock import Moment, Swept
-from hmacfs.storage import local, sweepfile
+from hmacfs.storage import storedir, sweepfile
 from hmacfs.storage.sweepfile import SweepFile
 
 MOMENT = Moment(1_800_000_000.25, 12.5, 0xFEDC_BA98_7654_3211)
@@ -14,7 +14,7 @@ MOMENT = Moment(1_800_000_000.25, 12.5, 0xFEDC_BA98_7654_3211)
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    local.prepare(str(tmp_path / "store"))
+    storedir.prepare(str(tmp_path / "store"))
     return str(tmp_path / "store")
 
 

@@ -20,10 +20,10 @@ from hmacfs.errors import (
     StorageBusy,
     TooManyVersions,
 )
-from hmacfs.storage import fsutil, local, slotlocks
-from hmacfs.storage import versions as module
+from hmacfs.storage import fsutil, replacing, slotlocks, storedir
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.versionfolders import LEDGER
 from tests.support.resuming import each_death, syncs
 from tests.support.versioned import PATH, PLAIN, Archive, content_of, opened, slot
 
@@ -150,7 +150,7 @@ def test_equal_content_makes_no_version_and_stays_the_same_file(archive: Archive
 def test_known_digests_tell_equal_content_without_reading_it(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, digests: tuple[str, str], makes: int
 ) -> None:
-    monkeypatch.setattr(module, "are_equal", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(replacing, "are_equal", lambda *_: pytest.fail("it was read"))
     for digest in digests:
         archive.put(b"same", metadata=Metadata("text/plain", digest))
 
@@ -314,7 +314,7 @@ def test_the_limit_of_a_day_holds_though_no_versions_are_kept(reopen: Open) -> N
 def test_a_damaged_ledger_loses_the_count_and_no_version(archive: Archive, store: Path) -> None:
     archive.put(b"first")
     archive.put(b"second")
-    (ledger,) = (store / ".hmacfs/versions").rglob(module.LEDGER)
+    (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
     for damage in (b"", b"\0" * 50, b"[]", b'{"path": 3}', b"[" * 100_000):
         ledger.write_bytes(damage)
         archive.put(b"after %d" % len(damage))
@@ -390,7 +390,7 @@ def test_another_server_that_starts_meanwhile_sweeps_nothing_that_is_on_its_way(
     swept: list[int] = []
 
     def sweeping(*args: Any) -> None:
-        swept.append(local.sweep_leftovers(str(store)))
+        swept.append(storedir.sweep_leftovers(str(store)))
         real(*args)
 
     monkeypatch.setattr(fsutil, "replace_name", sweeping)
@@ -426,7 +426,7 @@ def test_a_file_that_is_replaced_while_it_is_compared_is_compared_anew(
     ours, other = reopen(), reopen()
     ours.put(b"aaaa")
     contents = iter([b"bbbb", b"cccc"])
-    real = module.are_equal
+    real = replacing.are_equal
 
     def meanwhile(first: int, second: int, size: int) -> bool:
         result = real(first, second, size)
@@ -434,7 +434,7 @@ def test_a_file_that_is_replaced_while_it_is_compared_is_compared_anew(
             other.storage.store(slot(), bytearray(next(contents)), Metadata("text/plain", "ab" * 32))
         return result
 
-    monkeypatch.setattr(module, "are_equal", meanwhile)
+    monkeypatch.setattr(replacing, "are_equal", meanwhile)
     ours.put(b"bbbb")
 
     assert [*ours.old().values(), ours.read()].count(b"cccc") == 1
@@ -445,7 +445,7 @@ def test_a_file_that_is_removed_while_it_is_compared_is_simply_published(
     archive: Archive, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.put(b"aaaa")
-    monkeypatch.setattr(module, "are_equal", lambda *_: os.unlink(store / PATH))
+    monkeypatch.setattr(replacing, "are_equal", lambda *_: os.unlink(store / PATH))
 
     archive.put(b"bbbb")
 

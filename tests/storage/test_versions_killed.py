@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hmacfs.storage import local
+from hmacfs.storage import storedir
 from tests.support.tracing import killed_at_each_call
 from tests.support.versioned import Archive, content_of, opened
 
@@ -36,7 +36,7 @@ def over_an_existing_path(in_blocks: bool, **options: Any) -> Callable[[Path], C
 
 def check_one_store(store: Path, **options: Any) -> str:
     """Everything is whole, a restart repairs, and the next PUT has its due; which file was current."""
-    local.sweep_leftovers(str(store))
+    storedir.sweep_leftovers(str(store))
     with opened(store, most=2, **options) as archive:
         old, current = archive.names()
         assert archive.staged() == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hmacfs.core import paths
 from hmacfs.errors import BadPath, StorageFailed
-from hmacfs.storage import local, walk
+from hmacfs.storage import storedir, walk
 
 
 def put(store: Path, *names: str | bytes) -> None:
@@ -66,7 +66,7 @@ def test_a_large_folder_is_taken_in_portions(portion: int, tmp_path: Path, monke
 
 
 def test_what_is_ours_is_left_out(tmp_path: Path) -> None:
-    local.prepare(str(tmp_path))
+    storedir.prepare(str(tmp_path))
     put(tmp_path, ".hmacfs/staging/left", ".hmacfs/meta/00/1.json", ".uploads/x", "id/.dotfile")
 
     assert walked(tmp_path) == ["id/.dotfile"]

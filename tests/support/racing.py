@@ -7,7 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from hmacfs.storage import local
+from hmacfs.errors import NotFound
+from hmacfs.storage import storedir
 from tests.support.resuming import in_child
 from tests.support.versioned import Archive, content_of, opened
 
@@ -64,11 +65,11 @@ def _one_round(store: Path, sizes: dict[str, int], victims: set[str], chance: ra
 
 
 def _check(store: Path, acknowledged: set[str]) -> None:
-    local.sweep_leftovers(str(store))
+    storedir.sweep_leftovers(str(store))
     with opened(store, most=10_000) as archive:
         try:
             old, current = archive.names()
-        except local.NotFound:
+        except NotFound:
             assert not acknowledged
             return
         assert len(set(old)) == len(old)

@@ -14,7 +14,7 @@ import pytest
 from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.offload import InlinePool, Pool
-from hmacfs.storage import local, partials
+from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.base import Metadata, UploadHeader
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partial import LocalPartial
@@ -61,13 +61,13 @@ class Shelf:
         **options: Any,
     ) -> None:
         self.store = store
-        local.prepare(str(store))
-        partials.prepare(str(store))
+        storedir.prepare(str(store))
+        partialfolders.prepare(str(store))
         given: dict[str, Any] = {"durability": "none", "file_mode": 0o640, "dir_mode": 0o750, **options}
         self.storage = LocalStorage(str(store), disk or InlinePool(), **given)
         self.partials = LocalPartials(self.storage, str(store), most=most, ttl=TTL, clock=wall)
         if boot is not None:
-            self.partials._boot = boot
+            self.partials.folders.boot = boot
 
     def close(self) -> None:
         os.close(self.storage._root)

@@ -12,7 +12,7 @@ from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.offload import InlinePool
-from hmacfs.storage import local, sharing, versions
+from hmacfs.storage import sharing, storedir, versionfolders
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.sharing import LocalContent
@@ -60,8 +60,8 @@ class Archive:
         **options: Any,
     ) -> None:
         self.store = store
-        local.prepare(str(store))
-        versions.prepare(str(store))
+        storedir.prepare(str(store))
+        versionfolders.prepare(str(store))
         sharing.prepare(str(store))
         given: dict[str, Any] = {"durability": "none", "file_mode": 0o640, "dir_mode": 0o750, **options}
         self.storage = LocalStorage(str(store), InlinePool(), **given)
@@ -121,7 +121,7 @@ class Archive:
         """Names in the folders of versions, without the ledgers and their drafts."""
         root = self.store / ".hmacfs/versions"
         return sorted(
-            path.name for path in root.rglob("*") if path.is_file() and not path.name.startswith(versions.LEDGER)
+            path.name for path in root.rglob("*") if path.is_file() and not path.name.startswith(versionfolders.LEDGER)
         )
 
 

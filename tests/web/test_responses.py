@@ -18,7 +18,7 @@ from hmacfs.services.downloads import Download, Transfer
 from hmacfs.services.observer import Exchange
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage.base import Entity, Metadata
-from hmacfs.storage.local import LocalStored
+from hmacfs.storage.stored import LocalStored
 from hmacfs.web import responses
 from hmacfs.web.responses import OFFLOAD_FROM, FileBody, Offload
 

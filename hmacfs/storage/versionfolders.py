@@ -1,0 +1,161 @@
+"""The folders of ``StoreDir/.hmacfs/versions``: the versions of each slot, and the ledger beside them.
+
+    versions/ab/ab12.../3        a second name of the file that was replaced as the third; the folder is named by slot
+    versions/ab/ab12.../ledger   the path, the number given last, and when the file was replaced lately
+
+A version is the old file itself under another name, so what travels with a file travels with it. Everything blocks, and
+runs in the disk pool.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hmacfs.core import paths, versions
+from hmacfs.core.paths import SlotPath
+from hmacfs.core.versions import DAY, Ledger
+from hmacfs.errors import BadPath, ConfigError
+from hmacfs.storage import fsutil
+from hmacfs.storage.base import Entity
+from hmacfs.storage.local import LocalStorage
+from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.storedir import PRIVATE
+
+LEDGER = "ledger"
+_LEDGER_BYTES = 2 * 1024 * 1024
+"""Above what VersionsPerDay can make of one."""
+
+
+def prepare(store_dir: str) -> None:
+    """Make the folder. Raises ConfigError."""
+    try:
+        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "versions"))
+    except OSError as error:
+        raise ConfigError([f"StoreDir: versions cannot be kept: {error}"]) from error
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """One version as the sweep sees it.
+
+    Attributes:
+        slot: the folder of its path.
+        path: None where the ledger that tells it was lost.
+        expires_at: as in Metadata.
+    """
+
+    slot: str
+    path: SlotPath | None
+    number: int
+    entity: Entity
+    expires_at: int = 0
+
+
+class VersionFolders:
+    """A slot is what ``slot_name`` says of a path. Methods raise OSError.
+
+    Args:
+        most: MaxVersions.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, storage: LocalStorage, store_dir: str, most: int, clock: Callable[[], float]) -> None:
+        self._storage = storage
+        self._inside = f"{PRIVATE}/versions"
+        self.root = os.path.join(store_dir, PRIVATE, "versions")
+        self._most = most
+        self._clock = clock
+
+    def at(self, slot: str) -> str:
+        """The folder of a slot, which may be missing."""
+        return os.path.join(self.root, _place_of(slot))
+
+    def raw(self, slot: str, number: int) -> bytes:
+        """Where a version lies, relative to the store."""
+        return f"{self._inside}/{_place_of(slot)}/{number}".encode()
+
+    def numbers(self, slot: str) -> list[int]:
+        """Of the versions that are there, ascending."""
+        try:
+            names = os.listdir(self.at(slot))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def ledger(self, slot: str) -> tuple[SlotPath | None, Ledger]:
+        """The path of a slot and its ledger. One that is missing or was damaged by a power cut counts as empty: it
+        guards against replays, not files."""
+        try:
+            values = json.loads(fsutil.read_private(os.path.join(self.at(slot), LEDGER), _LEDGER_BYTES))
+            path = paths.parse(str(values["path"]).encode())
+            if slot_name(path) != slot:
+                return None, Ledger()
+            return path, Ledger(int(values["highest"]), tuple(int(moment) for moment in values["made"]))
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError, BadPath):
+            return None, Ledger()
+
+    def write_ledger(self, slot: str, path: SlotPath, ledger: Ledger) -> None:
+        """Make the folder where it is missing, and let its ledger say this from now on."""
+        values = {"path": path.raw.decode(), "highest": ledger.highest, "made": ledger.made}
+        folder = self.at(slot)
+        fsutil.make_private_directory(folder)
+        fsutil.write_private(os.path.join(folder, LEDGER), json.dumps(values).encode())
+
+    def kept(self, slot: str) -> list[KeptVersion]:
+        """What is there, the oldest first."""
+        path = self.ledger(slot)[0]
+        found = []
+        for number in self.numbers(slot):
+            place = os.path.join(self.at(slot), str(number))
+            try:
+                info = os.stat(place)
+                entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
+                ends = self._storage.claimed_end(os.fsencode(place), entity)
+            except FileNotFoundError:
+                continue
+            found.append(KeptVersion(slot, path, number, entity, ends))
+        return found
+
+    def leftover(self, slot: str, current: Entity | None) -> int | None:
+        """The version that is the current file: linked away and not replaced then. It can only be the newest, because
+        equal content makes no version."""
+        newest = max(self.numbers(slot), default=0)
+        if not newest or current is None:
+            return None
+        is_current = os.stat(os.path.join(self.at(slot), str(newest))).st_ino == current.inode
+        return newest if is_current else None
+
+    def prune(self, slot: str) -> list[tuple[int, int]]:
+        """Remove the oldest ones beyond MaxVersions: number and bytes freed of each."""
+        return self.drop(slot, versions.surplus(self.numbers(slot), self._most))
+
+    def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
+        """Remove these: number and bytes freed of each. For who holds the path's lock."""
+        if not numbers:
+            return []
+        with fsutil.opened_directory(self.at(slot)) as folder:
+            return [(number, self._storage.drop_name(folder, b"%d" % number)) for number in numbers]
+
+    def is_old(self, slot: str) -> bool:
+        """Whether nothing in it counts for VersionsPerDay any more."""
+        try:
+            changed = os.stat(os.path.join(self.at(slot), LEDGER)).st_mtime
+        except FileNotFoundError:
+            return True
+        return abs(self._clock() - changed) >= DAY
+
+    def forget(self, slot: str) -> None:
+        """Remove the ledger, and the folder if nothing else is in it."""
+        folder = self.at(slot)
+        try:
+            for name in os.listdir(folder):
+                if name.startswith(LEDGER):  # drafts of it too, which a crash left
+                    fsutil.remove_file(os.path.join(folder, name))
+        except FileNotFoundError:
+            return
+        fsutil.remove_empty(folder)
+
+
+def _place_of(slot: str) -> str:
+    return f"{slot[:2]}/{slot}"
