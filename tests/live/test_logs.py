@@ -181,7 +181,7 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
     assert f" client={client} " in line_with(server, f"Incoming request: GET {path}") + " "
 
 
-def test_nobody_is_believed_who_is_no_trusted_proxy(tmp_path: Path) -> None:
+def test_nobody_is_believed_who_is_not_among_trusted_proxies(tmp_path: Path) -> None:
     with Server(tmp_path, TrustedProxies=["10.0.0.0/8"]) as server:
         get(server, "not/believed", [("X-Forwarded-For", "198.51.100.7")])
 

@@ -100,7 +100,7 @@ def test_a_second_interrupt_stops_at_once_and_publishes_nothing(tmp_path: Path, 
         assert len(server.lines("Stopped")) == 1
 
 
-def test_an_upload_that_does_not_end_is_cut_at_the_graceful_timeout(tmp_path: Path) -> None:
+def test_an_upload_that_does_not_end_is_cut_at_graceful_shutdown_timeout(tmp_path: Path) -> None:
     with Server(tmp_path, GracefulShutdownTimeout=1) as server, Connection(server.address) as connection:
         begin(server, connection, "stuck/file")
         group = server.pid
@@ -112,7 +112,7 @@ def test_an_upload_that_does_not_end_is_cut_at_the_graceful_timeout(tmp_path: Pa
         assert not (server.store_dir / "stuck").exists()
 
 
-def test_usr1_reopens_the_log_file(tmp_path: Path) -> None:
+def test_log_file_takes_every_line_and_usr1_reopens_it(tmp_path: Path) -> None:
     log, rotated = tmp_path / "hmacfs.log", tmp_path / "hmacfs.log.1"
     with Server(tmp_path, LogFile=str(log), NumCores=2) as server:
         get(server, "before")
@@ -250,7 +250,7 @@ def test_a_taken_port_is_told_and_ends_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["0600", "0666"])
-def test_a_unix_socket_has_its_mode_and_serves(tmp_path: Path, mode: str) -> None:
+def test_unix_socket_mode_is_that_of_the_socket_and_it_serves(tmp_path: Path, mode: str) -> None:
     path = str(tmp_path / "hmacfs.sock")
     with Server(tmp_path, address=path, UnixSocketMode=mode) as server:
         assert stat.S_ISSOCK(os.stat(path).st_mode)
@@ -259,10 +259,22 @@ def test_a_unix_socket_has_its_mode_and_serves(tmp_path: Path, mode: str) -> Non
         assert get(server, "unix/file").body == b"body"
 
 
-def test_a_path_in_listen_port_with_unix_socket_is_a_unix_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelling", ["hmacfs.sock", "{folder}/hmacfs.sock"])
+def test_unix_socket_makes_a_socket_of_a_path_in_listen_port(tmp_path: Path, spelling: str) -> None:
     path = str(tmp_path / "hmacfs.sock")
-    with Server(tmp_path, address=path, ListenPort=path, UnixSocket=True) as server:
+    with Server(tmp_path, address=path, ListenPort=spelling.format(folder=tmp_path), UnixSocket=True) as server:
+        assert stat.S_ISSOCK(os.stat(path).st_mode)
         assert get(server, "absent").status == 404
+
+
+def test_without_unix_socket_a_bare_name_in_listen_port_is_no_address(tmp_path: Path) -> None:
+    server = Server(tmp_path, ListenPort="hmacfs.sock", UnixSocket=False)
+
+    with pytest.raises(AssertionError, match="the server ended with 2"):
+        server.start()
+
+    assert "ListenPort" in server.output()
+    assert not (tmp_path / "hmacfs.sock").exists()
 
 
 def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
@@ -308,7 +320,7 @@ def test_a_proxy_on_a_unix_socket_is_believed(tmp_path: Path) -> None:
         assert " client=198.51.100.7 " in server.lines("GET unix/client")[0]
 
 
-def test_a_port_alone_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> None:
+def test_listen_port_without_a_host_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
     except OSError:
@@ -320,7 +332,7 @@ def test_a_port_alone_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> Non
         assert put(server, "both/other", b"body").status == 201
 
 
-def test_an_ipv6_address_is_taken_in_brackets(tmp_path: Path) -> None:
+def test_listen_port_takes_an_ipv6_address_in_brackets(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
     except OSError:
@@ -340,7 +352,7 @@ def test_gunicorn_runs_the_application_from_its_own_command_line(tmp_path: Path)
         assert len(server.lines("Stopped")) == 1
 
 
-def test_every_configured_worker_runs(tmp_path: Path) -> None:
+def test_num_cores_is_the_number_of_workers(tmp_path: Path) -> None:
     with Server(tmp_path, NumCores=3) as server:
         assert len(server.worker_pids()) == 3
 
