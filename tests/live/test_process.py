@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http import MIB, Connection, get, head_of, put, put_head
+from tests.support.http import MIB, Connection, get, head_of, put, put_head, request, sign_v, url_of
 from tests.support.polling import until
 from tests.support.running import refuses
-from tests.support.server import Server, free_port, open_files, processes, tree
+from tests.support.server import SECRET, Server, free_port, open_files, processes, tree
 from tests.support.skipping import skip_or_fail
 
 SIZE = 2 * MIB
@@ -236,6 +236,37 @@ def test_a_secret_is_made_at_first_start_and_kept(tmp_path: Path) -> None:
     assert len(made) >= 32
     assert mode == 0o600
     assert kept == made
+
+
+def signed_put(server: Server, secret: str, path: str) -> int:
+    """The status of an upload of one byte that was signed with ``secret``."""
+    target = f"{url_of(server, path)}?v={sign_v(secret, path.encode(), 1)}"
+    return request(server, "PUT", target, [("Content-Length", "1")], b"x").status
+
+
+def test_secret_verifies_what_was_signed_with_it_and_with_allow_weak_secret_it_may_be_short(tmp_path: Path) -> None:
+    server = Server(tmp_path, Secret="short", AllowWeakSecret=True)
+    with server:
+        statuses = [signed_put(server, secret, f"signed/{secret}") for secret in ("short", "other", SECRET)]
+    server.write_config(AllowWeakSecret=False)
+    with pytest.raises(AssertionError, match="the server ended with 2"):
+        server.start()
+
+    assert statuses == [201, 403, 403]
+    assert "AllowWeakSecret" in server.output()
+
+
+def test_store_dir_and_state_dir_hold_all_that_a_server_writes(tmp_path: Path) -> None:
+    files, facts = tmp_path / "files" / "of ours", tmp_path / "facts"
+    with Server(tmp_path, Secret="", StoreDir=str(files), StateDir=str(facts)) as server:
+        made = (facts / "secret").read_text(encoding="utf-8").strip()
+        status = signed_put(server, made, "folder/file")
+        until(lambda: (facts / "state.db").exists(), "the catalogue is made")
+
+    assert status == 201
+    assert (files / "folder" / "file").read_bytes() == b"x"
+    assert {path.name for path in files.iterdir()} == {".hmacfs", "folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "output.log", "files", "facts"}
 
 
 def test_a_taken_port_is_told_and_ends_the_start(tmp_path: Path) -> None:

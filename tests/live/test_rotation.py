@@ -131,6 +131,15 @@ ROTATIONS = {
 }
 
 
+def test_secret_command_prints_what_verifies_in_every_worker(tmp_path: Path) -> None:
+    with server_in(tmp_path, "command") as server:
+        statuses = {
+            (signer.secret, signer.put()) for _ in range(10) for signer in (Signer(server, OLD), Signer(server, NEW))
+        }
+
+    assert statuses == {(OLD, 201), (NEW, 403)}
+
+
 @pytest.mark.parametrize("source", ROTATIONS)
 def test_during_secret_grace_no_upload_is_refused_and_afterwards_the_old_secret_is(source: str, tmp_path: Path) -> None:
     with server_in(tmp_path, source) as server, loads(Signer(server, OLD), Signer(server, NEW)) as running:
