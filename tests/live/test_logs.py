@@ -1,6 +1,7 @@
 """The log tells an operator what happened, and never a secret; nobody can write lines of their own into it."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,25 @@ def test_a_chain_of_trusted_proxies_is_walked_from_the_right(tmp_path: Path) -> 
         get(server, "chain", [("X-Forwarded-For", "203.0.113.1, 198.51.100.7, 10.1.2.3, 10.9.9.9")])
 
         assert " client=198.51.100.7 " in line_with(server, "Incoming request: GET chain")
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", {"DEBUG", "INFO", "WARN", "ERROR"}),
+        ("info", {"INFO", "WARN", "ERROR"}),
+        ("warn", {"WARN", "ERROR"}),
+        ("error", {"ERROR"}),
+    ],
+)
+def test_log_level_is_the_least_that_is_written(tmp_path: Path, level: str, written: set[str]) -> None:
+    with Server(tmp_path, LogLevel=level) as server:
+        assert put(server, "level/told", b"x").status == 201
+        assert request(server, "PUT", f"/upload/level/warned?v={WRONG}", [("Content-Length", "0")]).status == 403
+        server.config.write_text("Secret = [", encoding="utf-8")
+        server.signal(signal.SIGHUP)
+        until(lambda: server.lines("Reload refused"), "the error is logged")
+
+        found = {match[1] for match in map(LINE.match, server.output().split("\n")) if match}
+
+    assert found == written
