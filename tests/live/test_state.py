@@ -228,6 +228,79 @@ def test_fallback_enabled_and_fallback_db_type_put_an_sql_server_before_the_file
             assert names.PASSWORD not in server.output()
 
 
+@pytest.fixture(scope="module")
+def started_postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as running:
+        assert isinstance(running, PostgresServer)
+        yield running
+
+
+@pytest.fixture
+def postgres_server(started_postgres: PostgresServer) -> PostgresServer:
+    started_postgres.recover()
+    return started_postgres
+
+
+def postgres_keys(database: PostgresServer, **more: Any) -> dict[str, Any]:
+    """Leads to it through its socket."""
+    return {
+        "FallbackEnabled": True,
+        "FallbackDBType": "postgres",
+        "FallbackDBHost": f"{database.folder}/.s.PGSQL.{database.port}",
+        "FallbackDBUser": postgres.USER,
+        "FallbackDBPassword": postgres.PASSWORD,
+        "FallbackDBName": postgres.DATABASE,
+        **more,
+    }
+
+
+def test_fallback_db_host_may_be_the_path_of_a_socket(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **postgres_keys(postgres_server)) as server:
+        until_told(server, "State tier: postgres serves")
+        put(server, "id/cat.jpg", b"hello")
+
+        until(lambda: rows_in(postgres_server.engine()) == 1, "the row is there")
+
+
+def test_fallback_db_name_and_fallback_db_user_say_where_the_tables_are_and_whose(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    engine = postgres_server.engine()
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE clerk LOGIN PASSWORD 'of-the-clerk'")
+        connection.exec_driver_sql("CREATE DATABASE cabinet OWNER clerk")
+    engine.dispose()
+    keys = {"FallbackDBName": "cabinet", "FallbackDBUser": "clerk", "FallbackDBPassword": "of-the-clerk"}
+
+    with Server(tmp_path, **postgres_keys(postgres_server, **keys)) as server:
+        until_told(server, "State tier: postgres serves")
+        put(server, "id/cat.jpg", b"hello")
+
+        cabinet = engine.url.set(database="cabinet")
+        until(lambda: rows_in(create_engine(cabinet)) == 1, "the row is there")
+        assert owners_in(create_engine(cabinet)) == {"clerk"}
+        assert owners_in(engine) == set()
+
+
+def test_a_wrong_fallback_db_password_is_told_without_it(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **postgres_keys(postgres_server, FallbackDBPassword="not-the-password")) as server:
+        put(server, "id/cat.jpg", b"hello")
+        (line,) = until(lambda: tier_lines(server), "the line is there")
+
+        assert line.startswith("State tier: postgres is down (")
+        assert line.endswith("embedded serves")
+        assert "not-the-password" not in server.output()
+
+
+def owners_in(engine: Engine) -> set[str]:
+    """Whose tables of ours a PostgreSQL database has."""
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT tableowner FROM pg_tables WHERE tablename LIKE 'hmacfs%'")).scalars()
+        owners = {str(owner) for owner in found}
+    engine.dispose()
+    return owners
+
+
 def rows_in(engine: Engine) -> int:
     """Rows of the catalogue."""
     with engine.connect() as connection:
