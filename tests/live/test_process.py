@@ -249,8 +249,8 @@ def test_secret_verifies_what_was_signed_with_it_and_with_allow_weak_secret_it_m
     with server:
         statuses = [signed_put(server, secret, f"signed/{secret}") for secret in ("short", "other", SECRET)]
     server.write_config(AllowWeakSecret=False)
-    with pytest.raises(AssertionError, match="the server ended with 2"):
-        server.start()
+    with pytest.raises(AssertionError, match="the server ended with 2"), server:
+        pass
 
     assert statuses == [201, 403, 403]
     assert "AllowWeakSecret" in server.output()
@@ -301,8 +301,8 @@ def test_unix_socket_makes_a_socket_of_a_path_in_listen_port(tmp_path: Path, spe
 def test_without_unix_socket_a_bare_name_in_listen_port_is_no_address(tmp_path: Path) -> None:
     server = Server(tmp_path, ListenPort="hmacfs.sock", UnixSocket=False)
 
-    with pytest.raises(AssertionError, match="the server ended with 2"):
-        server.start()
+    with pytest.raises(AssertionError, match="the server ended with 2"), server:
+        pass
 
     assert "ListenPort" in server.output()
     assert not (tmp_path / "hmacfs.sock").exists()
