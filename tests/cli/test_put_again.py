@@ -371,7 +371,7 @@ def test_a_refusal_is_not_tried_again(status: int, tmp_path: Path) -> None:
     assert_failed(done, 0, str(status))
 
 
-def test_maxretries_bounds_how_often_put_tries_again(tmp_path: Path) -> None:
+def test_max_retries_bounds_how_often_put_tries_again(tmp_path: Path) -> None:
     made_file(tmp_path, PIECE)
 
     with scripted(Step(reset=True), Step(reset=True), Step(reset=True)) as (port, _):
@@ -382,7 +382,7 @@ def test_maxretries_bounds_how_often_put_tries_again(tmp_path: Path) -> None:
     assert "(2 of 2)" in done.stderr
 
 
-def test_maxretries_0_never_tries_again(tmp_path: Path) -> None:
+def test_max_retries_of_0_never_tries_again(tmp_path: Path) -> None:
     made_file(tmp_path, PIECE)
 
     with scripted(Step(reset=True)) as (port, _):
@@ -391,7 +391,7 @@ def test_maxretries_0_never_tries_again(tmp_path: Path) -> None:
     assert_failed(done, 0, "failed")
 
 
-def test_retrydelay_is_the_first_delay_of_put(tmp_path: Path) -> None:
+def test_retry_delay_is_the_first_delay_of_put(tmp_path: Path) -> None:
     made_file(tmp_path, PIECE)
     times: list[float] = []
 

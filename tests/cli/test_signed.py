@@ -149,7 +149,7 @@ def test_a_signature_without_a_time_takes_no_expires(strict: Server) -> None:
     assert "Only v3" in done.stderr
 
 
-def test_secret_prints_the_one_in_effect_whatever_its_source(tmp_path: Path) -> None:
+def test_hmacfs_secret_prints_the_one_in_effect_whatever_its_source(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("the secret of a file\n")
 
     from_file = hmacfs("secret", "--config", config_in(tmp_path, SecretFile="secret.txt"))

@@ -79,7 +79,7 @@ def test_every_answer_carries_the_headers_errors_too(server: Server) -> None:
         assert answer.get("Access-Control-Allow-Credentials") is None
 
 
-def test_an_origin_in_the_list_is_echoed_and_the_answer_varies(choosy: Server) -> None:
+def test_one_of_cors_origins_is_echoed_and_the_answer_varies(choosy: Server) -> None:
     for origin in ("https://chat.example.org", "https://other.example.org:8443"):
         for answer in (
             request(choosy, "OPTIONS", "/upload/x", [("Origin", origin)]),
@@ -93,7 +93,7 @@ def test_an_origin_in_the_list_is_echoed_and_the_answer_varies(choosy: Server) -
     "origin",
     ["https://evil.example", "null", "*", "http://chat.example.org", "https://chat.example.org.evil.example", ""],
 )
-def test_an_origin_that_is_not_in_the_list_gets_nothing_and_the_answer_still_varies(
+def test_an_origin_that_is_not_among_cors_origins_gets_nothing_and_the_answer_still_varies(
     choosy: Server, origin: str
 ) -> None:
     answer = get(choosy, "absent", [("Origin", origin)])

@@ -269,7 +269,7 @@ def accel(direct: Server) -> bytes:
     return content
 
 
-def test_the_bytes_are_left_to_nginx(direct: Server, accel: bytes) -> None:
+def test_direct_downloads_leave_the_bytes_to_nginx(direct: Server, accel: bytes) -> None:
     answer = get(direct, "accel/file")
 
     assert (answer.status, answer.body) == (200, b"")
@@ -353,7 +353,7 @@ def test_who_is_no_trusted_proxy_gets_the_bytes_and_no_path(tmp_path: Path) -> N
         assert request(server, "GET", "/upload/strangers/file", [("Range", "bytes=5-9")]).body == content[5:10]
 
 
-def test_x_sendfile_names_the_file_in_the_store(tmp_path: Path) -> None:
+def test_direct_downloads_by_x_sendfile_name_the_file_in_the_store(tmp_path: Path) -> None:
     with Server(tmp_path, DirectDownloads="X-Sendfile") as server:
         put(server, "sent/file", bytes(SMALL + 1))
 

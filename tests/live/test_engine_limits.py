@@ -29,7 +29,7 @@ def begin_upload_at(server: Server, stack: ExitStack, worker: int, path: str, si
     return connection
 
 
-def test_a_transfer_over_the_limit_waits_for_its_turn(tmp_path: Path) -> None:
+def test_a_transfer_over_max_workers_waits_for_its_turn(tmp_path: Path) -> None:
     with Server(tmp_path, MaxWorkers=1) as server, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         first = begin_upload(server, stack, "turn/first", SIZE)
         second = pool.submit(put, server, "turn/second", bytes(SIZE))
@@ -57,7 +57,7 @@ def test_a_transfer_that_ends_badly_gives_its_turn_back(tmp_path: Path, end: str
         assert put(server, "turn/first", bytes(SIZE)).status == 201
 
 
-def test_a_transfer_that_waits_too_long_is_503(tmp_path: Path) -> None:
+def test_a_transfer_over_max_workers_that_waits_too_long_is_503(tmp_path: Path) -> None:
     with Server(tmp_path, MaxWorkers=1) as server, ExitStack() as stack:
         first = begin_upload(server, stack, "late/first", SIZE)
         (server.store_dir / "foreign").write_bytes(bytes(SIZE))
@@ -111,7 +111,7 @@ def stored_soon(server: Server, path: str, size: int = 5) -> None:
 
 
 @pytest.mark.parametrize("size", [5, SIZE])
-def test_the_third_upload_of_a_client_is_429_in_whichever_worker(two_each: Server, size: int) -> None:
+def test_an_upload_over_max_uploads_per_client_is_429_in_whichever_worker(two_each: Server, size: int) -> None:
     workers = two_each.worker_pids()
     with ExitStack() as stack:
         connections = [begin_upload_at(two_each, stack, pid, f"each-{size}/{pid}", SIZE) for pid in workers]
@@ -173,7 +173,7 @@ def small_disk(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def test_what_is_in_flight_in_every_worker_counts_against_free_space(small_disk: Server) -> None:
+def test_min_free_space_stays_free_beside_what_is_in_flight_in_every_worker(small_disk: Server) -> None:
     server, part = small_disk, 20 * MIB
     before = tree(server.store_dir)
     with ExitStack() as stack:
@@ -251,7 +251,7 @@ def test_a_small_file_on_a_full_disk_is_507_and_leaves_nothing(tmp_path: Path) -
         assert put(server, "full/small", bytes(20_000)).status == 201
 
 
-def test_over_the_memory_limit_downloads_go_on_and_uploads_do_not(tmp_path: Path) -> None:
+def test_over_max_memory_mb_downloads_go_on_and_uploads_do_not(tmp_path: Path) -> None:
     with Server(tmp_path, MaxMemoryMB=1) as server:
         (server.store_dir / "foreign").write_bytes(bytes(SIZE))
         until(lambda: put(server, "memory/large", bytes(SIZE)).status == 503, "the memory has been looked at")

@@ -59,7 +59,7 @@ written. The master kills what is left after that."""
 
 
 @pytest.mark.parametrize("sent", [100, 1_500_000])
-def test_a_stop_ends_a_stalled_upload_in_time_and_in_order(tmp_path: Path, sent: int) -> None:
+def test_a_stop_ends_a_stalled_upload_at_graceful_shutdown_timeout_and_in_order(tmp_path: Path, sent: int) -> None:
     with Server(tmp_path, GracefulShutdownTimeout=1) as server, ExitStack() as stack:
         begin_upload(server, stack, "stalled/file", SIZE, sent)
         started = time.monotonic()
@@ -302,7 +302,7 @@ def test_systemd_is_told_when_the_server_is_ready(tmp_path: Path) -> None:
     assert b"READY=1" in message.split(b"\n")
 
 
-def test_auto_is_one_worker_on_one_processor(tmp_path: Path) -> None:
+def test_num_cores_auto_is_one_worker_on_one_processor(tmp_path: Path) -> None:
     launcher = [sys.executable, "-c", ONE_CPU]
     with Server(tmp_path, wrapper=launcher, NumCores=1) as server:
         server.write_config(NumCores="auto")
@@ -313,7 +313,7 @@ def test_auto_is_one_worker_on_one_processor(tmp_path: Path) -> None:
         assert len(server.worker_pids()) == 1
 
 
-def test_auto_is_one_worker_for_each_processor_that_may_be_used(tmp_path: Path) -> None:
+def test_num_cores_auto_is_one_worker_for_each_processor_that_may_be_used(tmp_path: Path) -> None:
     cpus = len(os.sched_getaffinity(0))
     with Server(tmp_path, NumCores=1) as server:
         server.write_config(NumCores="auto")
@@ -338,7 +338,7 @@ def test_a_client_in_ipv4_on_the_socket_for_both_has_its_ipv4_address(tmp_path: 
             assert f"client={host} " in line  # and not ::ffff:127.0.0.1
 
 
-def test_a_unix_socket_belongs_to_the_configured_group(tmp_path: Path) -> None:
+def test_unix_socket_group_owns_the_socket(tmp_path: Path) -> None:
     if os.geteuid():
         skip_or_fail("giving a socket to another group needs root")
     group = next(entry for entry in grp.getgrall() if entry.gr_gid not in (os.getegid(), 0))

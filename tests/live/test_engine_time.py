@@ -33,7 +33,7 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(("size", "sent"), [(5, 0), (5, 4), (3 * MIB, 0), (3 * MIB, 2 * MIB), (3 * MIB, 3 * MIB - 1)])
-def test_a_body_that_falls_silent_is_408_and_leaves_nothing(hasty: Server, size: int, sent: int) -> None:
+def test_a_body_that_is_silent_for_read_timeout_is_408_and_leaves_nothing(hasty: Server, size: int, sent: int) -> None:
     before = tree(hasty.store_dir)
     with Connection(hasty.address) as connection:
         connection.send(put_head(hasty, "silent/body", size, headers=KEEP) + bytes(sent))
@@ -111,7 +111,7 @@ def until_closed(connection: Connection) -> float:
 
 
 @pytest.mark.parametrize("partial", [b"", b"G", b"PUT /upload/x HTTP/1.1\r\nHost: x\r\nContent-Le"])
-def test_a_head_that_does_not_end_is_closed(hasty: Server, partial: bytes) -> None:
+def test_a_head_that_does_not_end_within_head_timeout_is_closed(hasty: Server, partial: bytes) -> None:
     with Connection(hasty.address) as connection:
         connection.send(partial)
 
@@ -151,7 +151,7 @@ def test_an_idle_connection_is_not_held_to_the_time_for_a_head(hasty: Server) ->
         assert connection.read_answer().status == 404
 
 
-def test_a_receiver_that_stops_reading_is_cut_off(hasty: Server) -> None:
+def test_a_receiver_that_reads_nothing_for_write_timeout_is_cut_off(hasty: Server) -> None:
     size = 64 * MIB
     assert put(hasty, "unread/file", bytes(size)).status == 201
     with Connection(hasty.address) as connection:
@@ -181,13 +181,13 @@ def seconds_of(server: Server, path: str, size: int) -> float:
     return time.monotonic() - started
 
 
-def test_an_upload_is_held_to_the_highest_rate(paced: Server) -> None:
+def test_max_bytes_per_second_is_the_rate_of_an_upload(paced: Server) -> None:
     seconds = seconds_of(paced, "rate/one", 4 * RATE)
 
     assert 4 * 0.95 - HEAD_START <= seconds <= 4 * 1.05 + 0.3
 
 
-def test_two_uploads_have_the_highest_rate_each(paced: Server) -> None:
+def test_two_uploads_have_max_bytes_per_second_each(paced: Server) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda name: seconds_of(paced, f"rate/{name}", 3 * RATE), ("two", "three"))
 
@@ -204,7 +204,7 @@ def test_a_download_is_not_held_to_the_rate_of_uploads(paced: Server) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_body_below_the_least_rate_is_cut_off_at_the_end_of_the_window(tmp_path: Path) -> None:
+def test_a_body_below_min_bytes_per_second_is_cut_off_at_the_end_of_the_window(tmp_path: Path) -> None:
     window = {"hmacfs.core.throttle:WINDOW_SECONDS": 2.0}  # 30 in earnest
     with (
         Server(tmp_path, constants=window, MinBytesPerSecond=10_000) as server,
@@ -227,7 +227,7 @@ def test_a_body_below_the_least_rate_is_cut_off_at_the_end_of_the_window(tmp_pat
         assert not (server.store_dir / "least").exists()
 
 
-def test_a_body_above_the_least_rate_is_accepted(tmp_path: Path) -> None:
+def test_a_body_above_min_bytes_per_second_is_accepted(tmp_path: Path) -> None:
     window = {"hmacfs.core.throttle:WINDOW_SECONDS": 1.0}
     content = bytes(1_500_000)
     with (

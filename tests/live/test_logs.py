@@ -1,6 +1,7 @@
 """The log tells an operator what happened, and never a secret; nobody can write lines of their own into it."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,7 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
     assert f" client={client} " in line_with(server, f"Incoming request: GET {path}") + " "
 
 
-def test_nobody_is_believed_who_is_no_trusted_proxy(tmp_path: Path) -> None:
+def test_nobody_is_believed_who_is_not_among_trusted_proxies(tmp_path: Path) -> None:
     with Server(tmp_path, TrustedProxies=["10.0.0.0/8"]) as server:
         get(server, "not/believed", [("X-Forwarded-For", "198.51.100.7")])
 
@@ -193,3 +194,27 @@ def test_a_chain_of_trusted_proxies_is_walked_from_the_right(tmp_path: Path) -> 
         get(server, "chain", [("X-Forwarded-For", "203.0.113.1, 198.51.100.7, 10.1.2.3, 10.9.9.9")])
 
         assert " client=198.51.100.7 " in line_with(server, "Incoming request: GET chain")
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", {"DEBUG", "INFO", "WARN", "ERROR"}),
+        ("info", {"INFO", "WARN", "ERROR"}),
+        ("warn", {"WARN", "ERROR"}),
+        ("error", {"ERROR"}),
+    ],
+)
+def test_log_level_is_the_least_that_is_written(tmp_path: Path, level: str, written: set[str]) -> None:
+    with Server(tmp_path, LogLevel=level, SweepInterval=1) as server:
+        if level == "debug":  # gunicorn has lines of that level too: wait for one of ours
+            until(lambda: server.lines("] Sweep done "), "a sweep that removed nothing is logged")
+        assert put(server, "level/told", b"x").status == 201
+        assert request(server, "PUT", f"/upload/level/warned?v={WRONG}", [("Content-Length", "0")]).status == 403
+        server.config.write_text("Secret = [", encoding="utf-8")
+        server.signal(signal.SIGHUP)
+        until(lambda: server.lines("Reload refused"), "the error is logged")
+
+        found = {match[1] for match in map(LINE.match, server.output().split("\n")) if match}
+
+    assert found == written

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http import MIB, Connection, get, head_of, put, put_head
+from tests.support.http import MIB, Connection, get, head_of, put, put_head, request, sign_v, url_of
 from tests.support.polling import until
 from tests.support.running import refuses
-from tests.support.server import Server, free_port, open_files, processes, tree
+from tests.support.server import SECRET, Server, free_port, open_files, processes, tree
 from tests.support.skipping import skip_or_fail
 
 SIZE = 2 * MIB
@@ -100,7 +100,7 @@ def test_a_second_interrupt_stops_at_once_and_publishes_nothing(tmp_path: Path, 
         assert len(server.lines("Stopped")) == 1
 
 
-def test_an_upload_that_does_not_end_is_cut_at_the_graceful_timeout(tmp_path: Path) -> None:
+def test_an_upload_that_does_not_end_is_cut_at_graceful_shutdown_timeout(tmp_path: Path) -> None:
     with Server(tmp_path, GracefulShutdownTimeout=1) as server, Connection(server.address) as connection:
         begin(server, connection, "stuck/file")
         group = server.pid
@@ -112,7 +112,7 @@ def test_an_upload_that_does_not_end_is_cut_at_the_graceful_timeout(tmp_path: Pa
         assert not (server.store_dir / "stuck").exists()
 
 
-def test_usr1_reopens_the_log_file(tmp_path: Path) -> None:
+def test_log_file_takes_every_line_and_usr1_reopens_it(tmp_path: Path) -> None:
     log, rotated = tmp_path / "hmacfs.log", tmp_path / "hmacfs.log.1"
     with Server(tmp_path, LogFile=str(log), NumCores=2) as server:
         get(server, "before")
@@ -238,6 +238,37 @@ def test_a_secret_is_made_at_first_start_and_kept(tmp_path: Path) -> None:
     assert kept == made
 
 
+def signed_put(server: Server, secret: str, path: str) -> int:
+    """The status of an upload of one byte that was signed with ``secret``."""
+    target = f"{url_of(server, path)}?v={sign_v(secret, path.encode(), 1)}"
+    return request(server, "PUT", target, [("Content-Length", "1")], b"x").status
+
+
+def test_secret_verifies_what_was_signed_with_it_and_with_allow_weak_secret_it_may_be_short(tmp_path: Path) -> None:
+    server = Server(tmp_path, Secret="short", AllowWeakSecret=True)
+    with server:
+        statuses = [signed_put(server, secret, f"signed/{secret}") for secret in ("short", "other", SECRET)]
+    server.write_config(AllowWeakSecret=False)
+    with pytest.raises(AssertionError, match="the server ended with 2"), server:
+        pass
+
+    assert statuses == [201, 403, 403]
+    assert "AllowWeakSecret" in server.output()
+
+
+def test_store_dir_and_state_dir_hold_all_that_a_server_writes(tmp_path: Path) -> None:
+    files, facts = tmp_path / "files" / "of ours", tmp_path / "facts"
+    with Server(tmp_path, Secret="", StoreDir=str(files), StateDir=str(facts)) as server:
+        made = (facts / "secret").read_text(encoding="utf-8").strip()
+        status = signed_put(server, made, "folder/file")
+        until(lambda: (facts / "state.db").exists(), "the catalogue is made")
+
+    assert status == 201
+    assert (files / "folder" / "file").read_bytes() == b"x"
+    assert {path.name for path in files.iterdir()} == {".hmacfs", "folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "output.log", "files", "facts"}
+
+
 def test_a_taken_port_is_told_and_ends_the_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(tmp_path, address=("127.0.0.1", listener.getsockname()[1]))
@@ -250,7 +281,7 @@ def test_a_taken_port_is_told_and_ends_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["0600", "0666"])
-def test_a_unix_socket_has_its_mode_and_serves(tmp_path: Path, mode: str) -> None:
+def test_unix_socket_mode_is_that_of_the_socket_and_it_serves(tmp_path: Path, mode: str) -> None:
     path = str(tmp_path / "hmacfs.sock")
     with Server(tmp_path, address=path, UnixSocketMode=mode) as server:
         assert stat.S_ISSOCK(os.stat(path).st_mode)
@@ -259,10 +290,22 @@ def test_a_unix_socket_has_its_mode_and_serves(tmp_path: Path, mode: str) -> Non
         assert get(server, "unix/file").body == b"body"
 
 
-def test_a_path_in_listen_port_with_unix_socket_is_a_unix_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelling", ["hmacfs.sock", "{folder}/hmacfs.sock"])
+def test_unix_socket_makes_a_socket_of_a_path_in_listen_port(tmp_path: Path, spelling: str) -> None:
     path = str(tmp_path / "hmacfs.sock")
-    with Server(tmp_path, address=path, ListenPort=path, UnixSocket=True) as server:
+    with Server(tmp_path, address=path, ListenPort=spelling.format(folder=tmp_path), UnixSocket=True) as server:
+        assert stat.S_ISSOCK(os.stat(path).st_mode)
         assert get(server, "absent").status == 404
+
+
+def test_without_unix_socket_a_bare_name_in_listen_port_is_no_address(tmp_path: Path) -> None:
+    server = Server(tmp_path, ListenPort="hmacfs.sock", UnixSocket=False)
+
+    with pytest.raises(AssertionError, match="the server ended with 2"), server:
+        pass
+
+    assert "ListenPort" in server.output()
+    assert not (tmp_path / "hmacfs.sock").exists()
 
 
 def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
@@ -308,7 +351,7 @@ def test_a_proxy_on_a_unix_socket_is_believed(tmp_path: Path) -> None:
         assert " client=198.51.100.7 " in server.lines("GET unix/client")[0]
 
 
-def test_a_port_alone_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> None:
+def test_listen_port_without_a_host_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
     except OSError:
@@ -320,7 +363,7 @@ def test_a_port_alone_is_every_interface_in_ipv4_and_ipv6(tmp_path: Path) -> Non
         assert put(server, "both/other", b"body").status == 201
 
 
-def test_an_ipv6_address_is_taken_in_brackets(tmp_path: Path) -> None:
+def test_listen_port_takes_an_ipv6_address_in_brackets(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
     except OSError:
@@ -340,7 +383,7 @@ def test_gunicorn_runs_the_application_from_its_own_command_line(tmp_path: Path)
         assert len(server.lines("Stopped")) == 1
 
 
-def test_every_configured_worker_runs(tmp_path: Path) -> None:
+def test_num_cores_is_the_number_of_workers(tmp_path: Path) -> None:
     with Server(tmp_path, NumCores=3) as server:
         assert len(server.worker_pids()) == 3
 

@@ -250,7 +250,7 @@ def test_one_connection_takes_several_uploads_and_downloads(server: Server) -> N
     assert answers == [201, 200] * 3
 
 
-def test_a_file_of_exactly_the_largest_size_is_accepted_and_one_byte_more_refused(small: Server) -> None:
+def test_a_file_of_exactly_upload_max_size_is_accepted_and_one_byte_more_refused(small: Server) -> None:
     before = tree(small.store_dir)
 
     refused = request_head_only(small, put_head(small, "more", 100_001))
@@ -282,7 +282,7 @@ def test_of_a_file_and_a_folder_racing_for_one_name_one_wins(two_workers: Server
         assert [answer.code for answer in answers if answer.status == 409] in (["path-conflict"], ["file-exists"])
 
 
-def test_published_files_and_folders_have_the_configured_permissions(tmp_path: Path) -> None:
+def test_file_mode_and_dir_mode_are_those_of_published_files_and_folders(tmp_path: Path) -> None:
     with Server(tmp_path, FileMode="0644", DirMode="0755") as server:
         put(server, "folder/file", b"x")
 
@@ -292,7 +292,7 @@ def test_published_files_and_folders_have_the_configured_permissions(tmp_path: P
     assert found["file"] == "-rw-r--r--"
 
 
-def test_the_type_of_the_extension_is_tried_where_the_configuration_says_so(tmp_path: Path) -> None:
+def test_content_type_from_extension_tries_the_type_of_the_extension(tmp_path: Path) -> None:
     with Server(tmp_path, ContentTypeFromExtension=True) as server:
         bare = sign_v2(server.secret, b"a/b.txt", 1, "text/plain")
         go = sign_v2(server.secret, b"a/c.txt", 1, "text/plain; charset=utf-8")
@@ -310,7 +310,9 @@ def test_the_type_of_the_extension_is_tried_where_the_configuration_says_so(tmp_
 
 
 @pytest.mark.parametrize(("configured", "prefix"), [("", "/"), ("/", "/"), ("/a/b/", "/a/b/"), ("up/", "/up/")])
-def test_the_url_prefix_is_normalised_and_not_a_folder(tmp_path: Path, configured: str, prefix: str) -> None:
+def test_upload_sub_dir_is_the_url_prefix_normalised_and_no_folder(
+    tmp_path: Path, configured: str, prefix: str
+) -> None:
     with Server(tmp_path, UploadSubDir=configured) as server:
         created = put(server, "x/file", b"body")
 

@@ -131,10 +131,17 @@ ROTATIONS = {
 }
 
 
+def test_secret_command_prints_what_verifies_in_every_worker(tmp_path: Path) -> None:
+    with server_in(tmp_path, "command") as server:
+        statuses = {
+            (signer.secret, signer.put()) for _ in range(10) for signer in (Signer(server, OLD), Signer(server, NEW))
+        }
+
+    assert statuses == {(OLD, 201), (NEW, 403)}
+
+
 @pytest.mark.parametrize("source", ROTATIONS)
-def test_no_upload_is_refused_while_a_secret_is_replaced_and_the_old_one_is_refused_afterwards(
-    source: str, tmp_path: Path
-) -> None:
+def test_during_secret_grace_no_upload_is_refused_and_afterwards_the_old_secret_is(source: str, tmp_path: Path) -> None:
     with server_in(tmp_path, source) as server, loads(Signer(server, OLD), Signer(server, NEW)) as running:
         old, new = running[:2], running[2:]
         until(lambda: all(load.is_steady(201) for load in old), "the old secret is accepted")
@@ -157,7 +164,7 @@ def test_no_upload_is_refused_while_a_secret_is_replaced_and_the_old_one_is_refu
     assert not any(secret in server.output() for secret in (OLD, NEW))
 
 
-def test_a_worker_that_is_started_later_has_the_secret_as_it_is_then(tmp_path: Path) -> None:
+def test_a_worker_that_is_started_after_reask_secret_interval_has_the_secret_as_it_is_then(tmp_path: Path) -> None:
     with server_in(tmp_path, "configuration") as server:
         old, new = Signer(server, OLD), Signer(server, NEW)
         server.write_config(Secret=NEW)  # and no SIGHUP: the master's settings have the old one for ever
@@ -184,7 +191,7 @@ def test_a_replaced_secret_verifies_over_a_restart(tmp_path: Path) -> None:
     assert statuses == [201, 201]
 
 
-def test_a_secret_that_cannot_be_read_keeps_the_last_good_one_and_is_told_once(tmp_path: Path) -> None:
+def test_a_secret_file_that_cannot_be_read_keeps_the_last_good_secret_and_is_told_once(tmp_path: Path) -> None:
     with server_in(tmp_path, "file") as server:
         (tmp_path / "secret.txt").unlink()
         until(lambda: server.lines("cannot be read again"), "it is told")
@@ -200,7 +207,7 @@ def test_a_secret_that_cannot_be_read_keeps_the_last_good_one_and_is_told_once(t
     assert str(tmp_path / "secret.txt") in told[0]
 
 
-def test_a_refused_secret_keeps_the_last_good_one_and_is_not_shown(tmp_path: Path) -> None:
+def test_a_secret_file_that_is_refused_keeps_the_last_good_secret_and_is_not_shown(tmp_path: Path) -> None:
     with server_in(tmp_path, "file") as server:
         write(tmp_path / "secret.txt", "tooweak")
         until(lambda: server.lines("cannot be read again"), "it is told")
@@ -210,7 +217,7 @@ def test_a_refused_secret_keeps_the_last_good_one_and_is_not_shown(tmp_path: Pat
         assert "tooweak" not in server.output()
 
 
-def test_a_reload_with_a_secret_that_cannot_be_read_is_refused_and_the_server_goes_on(tmp_path: Path) -> None:
+def test_a_reload_with_a_secret_file_that_cannot_be_read_is_refused_and_the_server_goes_on(tmp_path: Path) -> None:
     with server_in(tmp_path, "file") as server:
         workers = server.worker_pids()
         (tmp_path / "secret.txt").unlink()

@@ -116,7 +116,7 @@ def test_a_state_that_cannot_be_kept_keeps_nobody_from_uploading(tmp_path: Path)
 # --- what is tried again ---
 
 
-def test_maxretries_and_retrydelay_hold_facts_until_a_tier_is_back(tmp_path: Path) -> None:
+def test_max_retries_and_retry_delay_hold_facts_until_a_tier_is_back(tmp_path: Path) -> None:
     blocked = tmp_path / "state" / tiers.EMBEDDED_FILE
     blocked.mkdir(parents=True)
 
@@ -129,7 +129,7 @@ def test_maxretries_and_retrydelay_hold_facts_until_a_tier_is_back(tmp_path: Pat
         assert server.lines("are lost") == []
 
 
-def test_maxretries_0_gives_facts_up_at_once_and_says_how_to_get_them_back(tmp_path: Path) -> None:
+def test_max_retries_of_0_gives_facts_up_at_once_and_says_how_to_get_them_back(tmp_path: Path) -> None:
     (tmp_path / "state" / tiers.EMBEDDED_FILE).mkdir(parents=True)
 
     with Server(tmp_path, MaxRetries=0, RetryDelay=3600) as server:
@@ -144,7 +144,7 @@ def test_maxretries_0_gives_facts_up_at_once_and_says_how_to_get_them_back(tmp_p
 # --- Redis ---
 
 
-def test_redisaddr_and_redispassword_put_redis_before_the_file(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_redis_addr_and_redis_password_put_redis_before_the_file(redis_server: RedisServer, tmp_path: Path) -> None:
     with Server(tmp_path, **redis_keys(redis_server)) as server, redis_server.client() as client:
         put(server, "id/cat.jpg", b"hello")
 
@@ -152,7 +152,7 @@ def test_redisaddr_and_redispassword_put_redis_before_the_file(redis_server: Red
         until_told(server, "State tier: redis serves unfinished uploads, embedded the catalogue")
 
 
-def test_redisaddr_may_be_a_url_with_password_and_database(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_redis_addr_may_be_a_url_with_password_and_database(redis_server: RedisServer, tmp_path: Path) -> None:
     url = f"redis://:{redis.PASSWORD}@127.0.0.1:{redis_server.port}/2"
 
     with Server(tmp_path, RedisAddr=url) as server, redis_server.client() as client:
@@ -164,7 +164,7 @@ def test_redisaddr_may_be_a_url_with_password_and_database(redis_server: RedisSe
         assert redis.PASSWORD not in server.output()
 
 
-def test_redisdb_names_the_database(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_redis_db_names_the_database(redis_server: RedisServer, tmp_path: Path) -> None:
     with Server(tmp_path, **redis_keys(redis_server, RedisDB=3)) as server, redis_server.client() as client:
         put(server, "id/cat.jpg", b"hello")
         client.select(3)
@@ -172,7 +172,7 @@ def test_redisdb_names_the_database(redis_server: RedisServer, tmp_path: Path) -
         until(lambda: client.exists(f"{PREFIX}file:id/cat.jpg"), "the row is in database 3")
 
 
-def test_a_wrong_redispassword_is_told_without_it(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_a_wrong_redis_password_is_told_without_it(redis_server: RedisServer, tmp_path: Path) -> None:
     with Server(tmp_path, **redis_keys(redis_server, RedisPassword="not-the-password")) as server:
         put(server, "id/cat.jpg", b"hello")
         (line,) = until(lambda: tier_lines(server), "the line is there")
@@ -203,7 +203,7 @@ def test_a_change_of_the_serving_tier_is_one_line_and_no_error_for_anybody(
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mysql"])
-def test_the_fallbackdb_keys_put_an_sql_server_before_the_file(kind: str, tmp_path: Path) -> None:
+def test_fallback_enabled_and_fallback_db_type_put_an_sql_server_before_the_file(kind: str, tmp_path: Path) -> None:
     made, names, driver = {
         "postgres": (PostgresServer, postgres, "postgresql+psycopg2"),
         "mysql": (MariadbServer, mariadb, "mysql+mysqldb"),
@@ -228,6 +228,79 @@ def test_the_fallbackdb_keys_put_an_sql_server_before_the_file(kind: str, tmp_pa
             assert names.PASSWORD not in server.output()
 
 
+@pytest.fixture(scope="module")
+def started_postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as running:
+        assert isinstance(running, PostgresServer)
+        yield running
+
+
+@pytest.fixture
+def postgres_server(started_postgres: PostgresServer) -> PostgresServer:
+    started_postgres.recover()
+    return started_postgres
+
+
+def postgres_keys(database: PostgresServer, **more: Any) -> dict[str, Any]:
+    """Leads to it through its socket."""
+    return {
+        "FallbackEnabled": True,
+        "FallbackDBType": "postgres",
+        "FallbackDBHost": f"{database.folder}/.s.PGSQL.{database.port}",
+        "FallbackDBUser": postgres.USER,
+        "FallbackDBPassword": postgres.PASSWORD,
+        "FallbackDBName": postgres.DATABASE,
+        **more,
+    }
+
+
+def test_fallback_db_host_may_be_the_path_of_a_socket(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **postgres_keys(postgres_server)) as server:
+        until_told(server, "State tier: postgres serves")
+        put(server, "id/cat.jpg", b"hello")
+
+        until(lambda: rows_in(postgres_server.engine()) == 1, "the row is there")
+
+
+def test_fallback_db_name_and_fallback_db_user_say_where_the_tables_are_and_whose(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    engine = postgres_server.engine()
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE clerk LOGIN PASSWORD 'of-the-clerk'")
+        connection.exec_driver_sql("CREATE DATABASE cabinet OWNER clerk")
+    engine.dispose()
+    keys = {"FallbackDBName": "cabinet", "FallbackDBUser": "clerk", "FallbackDBPassword": "of-the-clerk"}
+
+    with Server(tmp_path, **postgres_keys(postgres_server, **keys)) as server:
+        until_told(server, "State tier: postgres serves")
+        put(server, "id/cat.jpg", b"hello")
+
+        cabinet = engine.url.set(database="cabinet")
+        until(lambda: rows_in(create_engine(cabinet)) == 1, "the row is there")
+        assert owners_in(create_engine(cabinet)) == {"clerk"}
+        assert owners_in(engine) == set()
+
+
+def test_a_wrong_fallback_db_password_is_told_without_it(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with Server(tmp_path, **postgres_keys(postgres_server, FallbackDBPassword="not-the-password")) as server:
+        put(server, "id/cat.jpg", b"hello")
+        (line,) = until(lambda: tier_lines(server), "the line is there")
+
+        assert line.startswith("State tier: postgres is down (")
+        assert line.endswith("embedded serves")
+        assert "not-the-password" not in server.output()
+
+
+def owners_in(engine: Engine) -> set[str]:
+    """Whose tables of ours a PostgreSQL database has."""
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT tableowner FROM pg_tables WHERE tablename LIKE 'hmacfs%'")).scalars()
+        owners = {str(owner) for owner in found}
+    engine.dispose()
+    return owners
+
+
 def rows_in(engine: Engine) -> int:
     """Rows of the catalogue."""
     with engine.connect() as connection:
@@ -236,7 +309,7 @@ def rows_in(engine: Engine) -> int:
     return int(found)
 
 
-def test_fallbackenabled_false_asks_nobody(tmp_path: Path) -> None:
+def test_fallback_enabled_false_asks_nobody(tmp_path: Path) -> None:
     with Server(tmp_path, FallbackDBHost=f"127.0.0.1:{free_port()}") as server:
         until(lambda: tier_lines(server), "the line is there")
 
