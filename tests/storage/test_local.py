@@ -28,7 +28,7 @@ from hmacfs.errors import (
     StorageFull,
 )
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, storedir
+from hmacfs.storage import beneath, storedir
 from hmacfs.storage.base import Entity, Metadata, Stored
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import Attributes
@@ -107,9 +107,9 @@ def make(store: Path) -> Iterator[Make]:
 @pytest.fixture(params=["openat2", "segments"])
 def each_opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "segments":
-        monkeypatch.setattr(fsutil, "_opener", fsutil._open_segments)
-        monkeypatch.setattr(fsutil, "_has_cached_lookup", False)
-    elif fsutil._opener is not fsutil._openat2:
+        monkeypatch.setattr(beneath, "_opener", beneath._open_segments)
+        monkeypatch.setattr(beneath, "_has_cached_lookup", False)
+    elif beneath._opener is not beneath._openat2:
         pytest.skip("this kernel or sandbox has no openat2")
 
 
@@ -483,7 +483,7 @@ def test_an_opener_never_leaves_the_root(tmp_path: Path, path: bytes) -> None:
 
     try:
         with pytest.raises(OSError, match=r"."):
-            os.close(fsutil.open_beneath(root, path, os.O_RDONLY))
+            os.close(beneath.open_beneath(root, path, os.O_RDONLY))
     finally:
         os.close(root)
 
