@@ -34,7 +34,7 @@ from hmacfs.storage import versionfolders
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.versions import LocalVersions
-from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
+from tests.services.uploading import Clock, ScriptedBody, Step, WatchedBuffers
 from tests.support.polling import PATIENCE
 from tests.support.resuming import TTL, TYPE, Shelf, content_of, slot
 

@@ -29,7 +29,7 @@ from tests.services.resuming import (
     Make,
     request,
 )
-from tests.services.test_uploads import Silence
+from tests.services.uploading import Silence
 from tests.support.resuming import content_of, header, slot
 
 # --- asking and sending pieces ---
