@@ -21,14 +21,7 @@ from hmacfs.errors import (
 )
 from hmacfs.services.resumable import Appending
 from hmacfs.storage.base import Metadata
-from tests.services.resuming import (
-    OTHER,
-    RIGHT,
-    House,
-    Make,
-    request,
-    stalled,
-)
+from tests.services.resuming import OTHER, RIGHT, House, Make, request, stalled
 from tests.support.resuming import slot
 
 # --- tus and the draft ---

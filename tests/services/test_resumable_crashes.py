@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hmacfs.errors import (
-    Truncated,
-    WrongOffset,
-)
+from hmacfs.errors import Truncated, WrongOffset
 from hmacfs.storage.base import Metadata
 from tests.services.resuming import FILE, RIGHT, Make
 from tests.support.resuming import TYPE, each_death, header, write

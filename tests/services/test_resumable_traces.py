@@ -7,26 +7,8 @@ from typing import Any
 
 import pytest
 
-from hmacfs.errors import (
-    BadBody,
-    ChecksumMismatch,
-    RequestError,
-    StorageFull,
-    TooManyUploads,
-    Truncated,
-)
-from tests.services.resuming import (
-    FILE,
-    OTHER,
-    RIGHT,
-    SECRET,
-    TOKEN,
-    House,
-    Make,
-    piece_sum,
-    request,
-    whole_sum,
-)
+from hmacfs.errors import BadBody, ChecksumMismatch, RequestError, StorageFull, TooManyUploads, Truncated
+from tests.services.resuming import FILE, OTHER, RIGHT, SECRET, TOKEN, House, Make, piece_sum, request, whole_sum
 from tests.support.resuming import TTL, TYPE, header, slot
 
 # --- everything is given back ---

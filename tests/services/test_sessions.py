@@ -20,15 +20,7 @@ from hmacfs.errors import (
     WrongSlot,
 )
 from hmacfs.storage.base import Metadata
-from tests.services.resuming import (
-    FILE,
-    OTHER,
-    RIGHT,
-    TOKEN,
-    House,
-    Make,
-    request,
-)
+from tests.services.resuming import FILE, OTHER, RIGHT, TOKEN, House, Make, request
 from tests.services.uploading import Silence
 from tests.support.resuming import content_of, header, slot
 

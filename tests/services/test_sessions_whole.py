@@ -4,24 +4,10 @@ from typing import Any
 
 import pytest
 
-from hmacfs.errors import (
-    FileExists,
-    TakenOver,
-    Truncated,
-    UnknownUpload,
-    UploadGone,
-)
+from hmacfs.errors import FileExists, TakenOver, Truncated, UnknownUpload, UploadGone
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.partial import LocalPartial
-from tests.services.resuming import (
-    FILE,
-    OTHER,
-    RIGHT,
-    TOKEN,
-    House,
-    Make,
-    stalled,
-)
+from tests.services.resuming import FILE, OTHER, RIGHT, TOKEN, House, Make, stalled
 from tests.support.resuming import TYPE, slot
 
 # --- a plain PUT with a token ---

@@ -9,23 +9,9 @@ from typing import Any
 
 import pytest
 
-from hmacfs.errors import (
-    TakenOver,
-    UnknownUpload,
-    UploadBusy,
-    WrongOffset,
-)
+from hmacfs.errors import TakenOver, UnknownUpload, UploadBusy, WrongOffset
 from hmacfs.storage.base import Metadata
-from tests.services.resuming import (
-    FILE,
-    RIGHT,
-    TOKEN,
-    House,
-    Make,
-    Running,
-    StallingBody,
-    stalled,
-)
+from tests.services.resuming import FILE, RIGHT, TOKEN, House, Make, Running, StallingBody, stalled
 from tests.support.resuming import TYPE, header, slot
 
 

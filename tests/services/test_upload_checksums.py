@@ -5,19 +5,9 @@ from hashlib import sha256
 import pytest
 
 from hmacfs.core.checksum import Wanted
-from hmacfs.errors import (
-    ChecksumMismatch,
-    Truncated,
-)
+from hmacfs.errors import ChecksumMismatch, Truncated
 from hmacfs.storage.base import Metadata
-from tests.services.resuming import (
-    FILE,
-    OTHER,
-    RIGHT,
-    House,
-    piece_sum,
-    whole_sum,
-)
+from tests.services.resuming import FILE, OTHER, RIGHT, House, piece_sum, whole_sum
 from tests.support.resuming import TYPE
 
 

@@ -22,17 +22,7 @@ from hmacfs.errors import (
 from hmacfs.services import uploads
 from hmacfs.storage import fsutil
 from hmacfs.storage.local import LocalStorage
-from tests.services.uploading import (
-    BLOCK,
-    MAX,
-    House,
-    ScriptedBody,
-    Silence,
-    Step,
-    WatchedBuffers,
-    opened,
-    request,
-)
+from tests.services.uploading import BLOCK, MAX, House, ScriptedBody, Silence, Step, WatchedBuffers, opened, request
 
 
 @pytest.fixture(params=["small", "large"])

@@ -9,12 +9,7 @@ import pytest
 
 from hmacfs.core import paths
 from hmacfs.core.signature import Claim, Protocol
-from hmacfs.errors import (
-    BadSignature,
-    FileExists,
-    StateUnavailable,
-    Truncated,
-)
+from hmacfs.errors import BadSignature, FileExists, StateUnavailable, Truncated
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.secrets import Keyring
 from hmacfs.state.base import FileRow
