@@ -13,7 +13,7 @@ from hmacfs.core import upload
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
 from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
 from hmacfs.storage.local import LocalStorage
@@ -136,7 +136,7 @@ class LocalPartials:
         name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
         with self.folders.locked(slot):
             folder = self.folders.at(slot)
-            fsutil.make_private_directory(folder)
+            private.make_private_directory(folder)
             self._remove_dead(slot, name)
             if os.path.exists(os.path.join(folder, name)):
                 raise UploadExists
@@ -176,7 +176,7 @@ class LocalPartials:
             if fd >= 0:
                 os.close(fd)
             for leftover in (draft, os.path.join(folder, name), os.path.join(folder, data_name)):
-                fsutil.remove_file(leftover)  # it would count for the slot until SessionTTL
+                private.remove_file(leftover)  # it would count for the slot until SessionTTL
             raise
         return LocalPartial(self, journal, header, slot, name, data_name)
 
@@ -231,8 +231,8 @@ class LocalPartials:
             return
         try:
             if journal.state is State.GONE:
-                fsutil.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
-                fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+                private.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
+                private.remove_file(os.path.join(self.folders.at(slot), name))
         except StorageFailed:
             pass  # damaged: swept one day
         finally:

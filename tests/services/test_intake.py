@@ -12,7 +12,7 @@ from hmacfs.errors import BadBody, BodyTimeout, BodyTooLong, Draining, TakenOver
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.intake import TICK_SECONDS, Clocks, Intake, Pace, drop
 from hmacfs.state.scoreboard import Scoreboard
-from tests.services.test_uploads import Clock, ScriptedBody, Silence, Step, WatchedBuffers
+from tests.services.uploading import Clock, ScriptedBody, Silence, Step, WatchedBuffers
 
 BLOCK = 64
 
