@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, retention, secretring, tiers
+from hmacfs import boot, configfile, operations, retention, secretring, tiers
 from hmacfs.core import policy
 from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
@@ -51,6 +51,7 @@ from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
 from hmacfs.web.face import Resources
+from hmacfs.web.operations import Operations
 from hmacfs.web.responses import Offload
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ class Application(Flask):
         bans: who is refused.
         quotas: the bytes of uploaders.
         deduplicator: shares equal content; None where that is off.
+        operations: answers requests for metrics and health.
     """
 
     files: files.Files
+    operations: Operations
     admission: Admission
     state: SharedState
     recorder: Recorder
@@ -93,6 +96,8 @@ class Application(Flask):
     deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
+        if self.operations.takes(environ):
+            return self.operations.answer(environ).wsgi(start_response)
         if environ["REQUEST_METHOD"] in _SHORT:
             return self.files.answer(environ).wsgi(start_response)
         return super().wsgi_app(environ, start_response)
@@ -206,6 +211,7 @@ def create_app(
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
+    app.operations = operations.operations(settings)
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(

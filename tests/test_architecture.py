@@ -38,6 +38,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "tiers": ({"errors", "offload", "settings", "state"}, FRAMEWORKS),
     "secretring": ({"configfile", "core.rotation", "errors", "settings", "storage"}, FRAMEWORKS | DRIVERS),
     "retention": ({"core", "services", "settings", "state.base", "storage"}, FRAMEWORKS | DRIVERS),
+    "operations": (
+        {"core", "errors", "offload", "services", "settings", "state", "storage", "telemetry", "web"},
+        FRAMEWORKS | DRIVERS,
+    ),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}

@@ -24,6 +24,7 @@ class Scoreboard:
         self.most_workers = most_workers
         slots = self._slots = 2 * most_workers
         self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
+        self._stopping = mmap.mmap(-1, 1)
         self._base = 0
         self._clients: dict[str, tuple[int, int]] = {}
 
@@ -45,7 +46,14 @@ class Scoreboard:
         for word in range(_FIELDS, _SLOT_WORDS):
             self._words[base + word] = 0
 
+    def note_stopping(self) -> None:
+        """The whole server stops: what its workers are told is no reload."""
+        self._stopping[0] = 1
+
     # In a worker
+
+    def is_stopping(self) -> bool:
+        return bool(self._stopping[0])
 
     def bind(self, slot: int) -> None:
         """This process writes to ``slot`` from now on."""
