@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, operations, retention, secretring, tiers
+from hmacfs import boot, configfile, retention, secretring, tiers
 from hmacfs.core import policy
 from hmacfs.core.bans import Rules
 from hmacfs.core.clientaddr import ProxyTrust
@@ -20,6 +20,7 @@ from hmacfs.core.retry import Schedule
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed, TooManyRequests
 from hmacfs.offload import make_pool
+from hmacfs.operations import Counting, Sources
 from hmacfs.retention import Kept
 from hmacfs.server.cpus import usable_cpus
 from hmacfs.services.admission import Admission, Limits
@@ -82,10 +83,12 @@ class Application(Flask):
         quotas: the bytes of uploaders.
         deduplicator: shares equal content; None where that is off.
         operations: answers requests for metrics and health.
+        counting: what is counted in this process.
     """
 
     files: files.Files
     operations: Operations
+    counting: Counting
     admission: Admission
     state: SharedState
     recorder: Recorder
@@ -107,6 +110,10 @@ class Application(Flask):
         stop."""
         self.admission.draining = True
         self.janitor.stop()
+
+    def tick(self) -> None:
+        """The server calls this once a second."""
+        self.counting.tick()
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
@@ -131,6 +138,7 @@ class Application(Flask):
         self.quotas.stop()
         self.recorder.stop()
         self.state.stop()
+        self.counting.tick()
 
 
 @dataclass(frozen=True)
@@ -156,19 +164,23 @@ def create_app(
     observer: Observer | None = None,
     board: Scoreboard | None = None,
     ring: Ring | None = None,
+    metrics_folder: str = "",
 ) -> Application:
     """The WSGI application for ``settings``. Call it in the process that serves: it makes thread pools.
 
     Args:
         board: shared with the other workers; one of its own where there are none.
         ring: the secrets to begin with; None to read them from their sources.
+        metrics_folder: where the workers count; empty where nobody does.
 
     Raises:
         ConfigError: StoreDir or the secret cannot be used.
     """
     prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
-    shop = _workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
+    board = board or Scoreboard()
+    counting = Counting(settings, metrics_folder, board)
+    shop = _workshop(settings, counting.observing(observer or logs.LogObserver()), board, keyring)
     versions = shop.kept.versions if settings.enable_versioning else None
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
@@ -211,7 +223,7 @@ def create_app(
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
-    app.operations = operations.operations(settings)
+    app.counting, app.operations = counting, counting.operations(Sources(board, shop.bans, shop.state))
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(
@@ -258,7 +270,7 @@ def _tell_secret(sentence: str, is_bad: bool) -> None:
 def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring: Keyring) -> _Workshop:
     storage = LocalStorage(
         settings.store_dir,
-        make_pool(DISK_THREADS),
+        make_pool(DISK_THREADS, is_timed=True),
         durability=settings.durability,
         file_mode=settings.file_mode,
         dir_mode=settings.dir_mode,
@@ -275,7 +287,7 @@ def _workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring
     clocks = Clocks(time.monotonic, time.sleep, time.time)
     intake = Intake(_pace(settings), BufferPool(settings.chunk_size), admission, clocks)
     schedule = Schedule(settings.max_retries, settings.retry_delay)
-    state = tiers.shared_state(settings, _tell_tier)
+    state = tiers.shared_state(settings, partial(_tell_tiers, observer))
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
     kept = retention.kept(settings, storage)
@@ -330,8 +342,9 @@ def _resources(settings: Settings, shop: _Workshop, uploads: Uploads, kept: Loca
     return Resources(resumable, uploads, settings.upload_sub_dir, settings.upload_max_size, interim, shop.authority)
 
 
-def _tell_tier(serving: Serving) -> None:
+def _tell_tiers(observer: Observer, serving: Serving) -> None:
     """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
+    observer.tiers_changed(serving.sessions, serving.catalog, frozenset(serving.down))
     logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
 
 
@@ -362,7 +375,8 @@ def create_app_from_environment() -> Application:
     if inherited is not None:
         # The ring as it is now: it may have been read again since the master did.
         ring = _kept_ring(inherited) or boot.current_ring()
-        return _started(create_app(inherited, board=boot.current_board(), ring=ring))
+        folder = boot.current_metrics_folder()
+        return _started(create_app(inherited, board=boot.current_board(), ring=ring, metrics_folder=folder))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():

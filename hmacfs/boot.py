@@ -21,6 +21,7 @@ from hmacfs.settings import Settings
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import local
 from hmacfs.telemetry import logs
+from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
 
 Announce = Callable[[Settings, Sequence[str]], None]
 
@@ -36,6 +37,7 @@ class _Kept:
     bind: list[str] = field(default_factory=list)
     bound_to: list[str] = field(default_factory=list)
     operations: frozenset[int] = frozenset()
+    metrics: MetricsFolder | None = None
 
 
 _kept = _Kept()
@@ -54,6 +56,11 @@ def current_ring() -> Ring | None:
 def current_board() -> Scoreboard | None:
     """The scoreboard of the server that this process is a worker of; None outside of one."""
     return _kept.board
+
+
+def current_metrics_folder() -> str:
+    """Where the workers of this server count; empty where they do not."""
+    return _kept.metrics.path if _kept.metrics is not None else ""
 
 
 def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
@@ -97,6 +104,7 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
 
     if _kept.board is None:
         _kept.board = Scoreboard(worker_count(settings) + 4)
+        _kept.metrics = MetricsFolder(base_folder(os.environ)) if settings.metrics_enabled else None
     return gunicorn_settings(
         settings,
         _kept.bind,
@@ -165,4 +173,6 @@ def _shown(name: Any) -> str:
 
 
 def _on_exit(_arbiter: Any) -> None:
+    if _kept.metrics is not None:
+        _kept.metrics.remove()
     logs.event(logging.INFO, "Stopped")

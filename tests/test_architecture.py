@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"core", "errors", "storage.base", "state.base", "services"},
         FRAMEWORKS | DRIVERS | {"prometheus_client", "prometheus_flask_exporter"},
     ),
-    "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
+    "telemetry": ({"services.observer", "errors", "settings", "core.paths", "telemetry"}, {"flask", "werkzeug"} | DRIVERS),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
     "state.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS | IMPURE),
     "state.addresses": (set(), FRAMEWORKS | DRIVERS | IMPURE),
@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "secretring": ({"configfile", "core.rotation", "errors", "settings", "storage"}, FRAMEWORKS | DRIVERS),
     "retention": ({"core", "services", "settings", "state.base", "storage"}, FRAMEWORKS | DRIVERS),
     "operations": (
-        {"core", "errors", "offload", "services", "settings", "state", "storage", "telemetry", "web"},
+        {"__version__", "core", "errors", "offload", "services", "settings", "state", "storage", "telemetry", "web"},
         FRAMEWORKS | DRIVERS,
     ),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),

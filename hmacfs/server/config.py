@@ -32,7 +32,6 @@ def gunicorn_settings(
     when_ready: Hook,
     on_exit: Hook,
     operations: Iterable[int] = (),
-    released: Callable[[int], None] = lambda _slot: None,
 ) -> dict[str, Any]:
     """gunicorn's settings for ours.
 
@@ -44,7 +43,6 @@ def gunicorn_settings(
         when_ready: called with the arbiter once it listens.
         on_exit: called with the arbiter at the very end.
         operations: places of the operations listener's sockets in ``bind``.
-        released: called in the master with the slot of a worker that is gone.
     """
     return {
         "bind": list(bind),
@@ -75,7 +73,7 @@ def gunicorn_settings(
         "when_ready": when_ready,
         "pre_fork": lambda _arbiter, worker: setattr(worker, "slot", board.claim()),
         "post_fork": _post_fork,
-        "child_exit": _child_exit(board, released),
+        "child_exit": lambda _arbiter, worker: board.release(worker.slot),
         "on_exit": on_exit,
     }
 
@@ -117,14 +115,6 @@ def _on_starting(may_reload: Callable[[], bool], stopping: Callable[[], None]) -
                 reload()
 
         arbiter.handle_hup = guarded_reload
-
-    return hook
-
-
-def _child_exit(board: Any, released: Callable[[int], None]) -> Callable[[Any, Any], None]:
-    def hook(_arbiter: Any, worker: Any) -> None:
-        released(worker.slot)  # before another worker may have the slot
-        board.release(worker.slot)
 
     return hook
 

@@ -9,6 +9,7 @@ they are ended in order, with every ``finally``, before the master would kill us
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.pool: Any = None
         self.plain_cfg: Any = None
         self._born = time.monotonic()
+        self._measured = self._born, time.process_time()
         self._statm = -1
 
     def init_process(self) -> None:
@@ -149,8 +151,12 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.notify()
         now = time.monotonic()
         self._cut_late(now)
+        tick = getattr(self.wsgi, "tick", None)
+        if tick is not None:
+            tick()
         if self.board is not None:
             self.board.set_memory(self._resident_bytes())
+            self.board.set_load(self._cpu_percent(now), self._greenlets(), self._clients())
             if self._is_too_large(now):
                 self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
                 self.alive = False
@@ -169,6 +175,20 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
 
     def _resident_bytes(self) -> int:
         return int(os.pread(self._statm, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _cpu_percent(self, now: float) -> float:
+        """Of one processor, since the last question."""
+        used = time.process_time()
+        (then, before), self._measured = self._measured, (now, used)
+        return 100 * (used - before) / max(now - then, _TICK_SECONDS)
+
+    def _greenlets(self) -> int:
+        """Those of connections, and those of threads, which gevent makes greenlets of."""
+        threads = sum(not isinstance(each, threading._DummyThread) for each in threading.enumerate())
+        return len(self.connections) + threads
+
+    def _clients(self) -> int:
+        return sum(not connection.for_operations for connection in self.connections)
 
     def _drain(self, pools: list[Pool]) -> None:
         """Let what runs finish; at the limit end it in order; leave in time either way."""

@@ -10,10 +10,14 @@ import fcntl
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+sync_seconds: deque[float] = deque(maxlen=16384)
+"""What the syncs of this file took, until somebody takes them. Appended to by any thread."""
 
 LOCK_SECONDS = 5.0
 """Longer than any sync that is made under a lock should take."""
@@ -214,9 +218,15 @@ class SyncFailed(OSError):
 def sync(fd: int) -> None:
     """Make a file's content and attributes durable. Raises SyncFailed."""
     try:
-        os.fsync(fd)
+        _fsync(fd)
     except OSError as error:
         raise SyncFailed(error.errno, error.strerror) from error
+
+
+def _fsync(fd: int) -> None:
+    begun = time.perf_counter()
+    os.fsync(fd)
+    sync_seconds.append(time.perf_counter() - begun)
 
 
 def pause(seconds: float) -> None:
@@ -253,13 +263,13 @@ def sync_chain(chain: Sequence[int]) -> None:
     and not synced it yet. The deepest goes first because on a journalling filesystem its commit carries the others.
     """
     for fd in reversed(chain):
-        os.fsync(fd)
+        _fsync(fd)
 
 
 def sync_directory(path: str) -> None:
     """Make the entries of one directory durable."""
     with opened_directory(path) as fd:
-        os.fsync(fd)
+        _fsync(fd)
 
 
 @contextmanager
