@@ -17,7 +17,7 @@ from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners, operations
 from hmacfs.server.config import gunicorn_settings, worker_count
-from hmacfs.settings import Settings
+from hmacfs.settings import Settings, operations_address
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import local
 from hmacfs.telemetry import logs
@@ -154,6 +154,8 @@ def _bind(settings: Settings) -> None:
         _kept.bind = [str(settings.listen_port)]  # gunicorn takes the inherited sockets instead
         _kept.operations = operations.among_inherited(settings, os.environ)
         _kept.bound_to = [_shown(name) for name in listeners.inherited_names(os.environ)]
+        if operations_address(settings) is not None and not _kept.operations:
+            logs.event(logging.WARNING, "Of the inherited sockets none is for MetricsPort: no metrics and health")
         return
     main = listeners.bind(settings)
     if any(sock.family == socket.AF_INET for sock in main) and not settings.listen_port.host:

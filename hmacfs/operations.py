@@ -16,7 +16,7 @@ from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import figures, fsutil
 from hmacfs.storage.figures import Figures
 from hmacfs.telemetry import exposition
-from hmacfs.telemetry.counters import Counters, Meter
+from hmacfs.telemetry.counters import Counters
 from hmacfs.telemetry.exposition import Exposition, Reading
 from hmacfs.telemetry.latest import Latest
 from hmacfs.telemetry.metrics import MetricsObserver
@@ -54,14 +54,9 @@ class Counting:
         self._folder = folder if settings.metrics_enabled else ""
         self._counters: Counters | None = None
         self._observer: MetricsObserver | None = None
-        self._meters: tuple[Meter, ...] = ()
         if self._folder:
             counters = self._counters = Counters(self._folder, board.slot, _routes(settings.upload_sub_dir))
             self._observer = MetricsObserver(counters, board.add_stored)
-            self._meters = (
-                Meter(offload.waits, counters.histogram("disk_queue_seconds")),
-                Meter(fsutil.sync_seconds, counters.histogram("fsync_duration_seconds")),
-            )
 
     def observing(self, observer: Observer) -> Observer:
         """``observer``, and beside it the one that counts."""
@@ -69,8 +64,9 @@ class Counting:
 
     def tick(self) -> None:
         """Count what pool threads have measured. Call it once a second in the worker's loop."""
-        for meter in self._meters:
-            meter.flush()
+        if self._counters is not None:
+            self._counters.histogram("disk_queue_seconds").observe_all(offload.waits)
+            self._counters.histogram("fsync_duration_seconds").observe_all(fsutil.sync_seconds)
 
     def operations(self, sources: Sources, answers: Mapping[str, Answer] | None = None) -> Operations:
         """What answers the paths of operations; nothing where MetricsEnabled is false.
@@ -84,7 +80,7 @@ class Counting:
         if self._counters is None or self._observer is None:  # another WSGI server, or a test: nobody counts
             return Operations({**(answers or {})}, is_apart=is_apart)
         for backend in sources.state.names:
-            self._counters.labelled("backend_errors_total", backend)
+            self._counters.counter("backend_errors_total", backend)
         scrape = _Scrape(self, self._settings, self._folder, sources, self._observer)
         counters = self._counters
         return Operations(

@@ -29,7 +29,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"core", "errors", "storage.base", "state.base", "services"},
         FRAMEWORKS | DRIVERS | {"prometheus_client", "prometheus_flask_exporter"},
     ),
-    "telemetry": ({"services.observer", "errors", "settings", "core.paths", "telemetry"}, {"flask", "werkzeug"} | DRIVERS),
+    "telemetry": (
+        {"services.observer", "errors", "settings", "core.paths", "telemetry"},
+        {"flask", "werkzeug"} | DRIVERS,
+    ),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
     "state.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS | IMPURE),
     "state.addresses": (set(), FRAMEWORKS | DRIVERS | IMPURE),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hmacfs.services.observer import Observer
+from hmacfs.services.observer import Exchange, Observer
 
 
 class Observers(Observer):
@@ -11,6 +11,16 @@ class Observers(Observer):
 
     def __init__(self, listeners: Sequence[Observer]) -> None:
         self._listeners = tuple(listeners)
+
+    # Spelled out, because they stand on the way of every request.
+
+    def answered(self, exchange: Exchange) -> None:
+        for listener in self._listeners:
+            listener.answered(exchange)
+
+    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+        for listener in self._listeners:
+            listener.upload_completed(name, size, seconds)
 
 
 def _teller(name: str) -> Callable[..., None]:
@@ -22,5 +32,5 @@ def _teller(name: str) -> Callable[..., None]:
     return tell
 
 
-for _name in [name for name in vars(Observer) if not name.startswith("_")]:
+for _name in [name for name in vars(Observer) if not name.startswith("_") and name not in vars(Observers)]:
     setattr(Observers, _name, _teller(_name))

@@ -5,21 +5,62 @@ counts on in the same files, so that nothing is lost with a worker and there are
 one store into a shared mapping and never in the heap alone.
 
 Only greenlets of the worker may count: the values have no lock that native threads could share with them. What pool
-threads measure goes through a deque (``Meter``), and is counted once a second.
+threads measure goes through a deque (``Steps.observe_all``), and is counted once a second.
 """
 
 import os
-from collections import deque
+from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import Counter, Histogram, values
+import prometheus_client
+from prometheus_client import Histogram, values
 from prometheus_client.mmap_dict import MmapedDict
 
 from hmacfs.telemetry import families
 from hmacfs.telemetry.families import OTHER
 
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Cell:
+    """A value of prometheus_client, added to where it lies: 0.1 microseconds instead of 0.6 with its own ``inc``, which
+    keeps a copy, takes a lock and packs both numbers anew. From then on nobody may use that one.
+
+    Args:
+        value: a ``MmapedValue``. The view stays good when its file grows: both mappings are of the same pages.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, value: Any) -> None:
+        at = value._file._positions[value._key]
+        self._place = memoryview(value._file._m)[at : at + 8].cast("d")
+
+    def inc(self, amount: float = 1.0) -> None:
+        self._place[0] += amount
+
+
+class Steps:
+    """A histogram of prometheus_client, likewise. Args: histogram: without labels."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._bounds = tuple(histogram._upper_bounds)
+        self._sum = Cell(histogram._sum)
+        self._buckets = tuple(Cell(each) for each in histogram._buckets)
+
+    def observe(self, amount: float) -> None:
+        self._buckets[bisect_left(self._bounds, amount)].inc()
+        self._sum.inc(amount)
+
+    def observe_all(self, measured: deque[float]) -> None:
+        """Take out what pool threads have put there: one addition for each bucket, since a busy disk measures thousands
+        in a second."""
+        taken = [measured.popleft() for _ in range(len(measured))]
+        for place, count in Counter(bisect_left(self._bounds, each) for each in taken).items():
+            self._buckets[place].inc(count)
+        self._sum.inc(sum(taken))
 
 
 class Counters:
@@ -32,23 +73,19 @@ class Counters:
     """
 
     def __init__(self, folder: str, slot: int, routes: Mapping[str, str]) -> None:
-        self._torn = _put_torn_aside(folder, slot)
-        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
+        self._torn = _remove_torn(folder, slot)
+        make = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
+        values.ValueClass = make
         # Read once, when the first value of a kind makes its file. Left in the environment it would be for the
         # children that we start, and change what the exporter does.
         os.environ[_FOLDER_VARIABLE] = folder
         try:
-            made = [Counter(each.name, each.meaning, each.labels, registry=None) for each in families.COUNTERS]
-            timed = [
-                Histogram(each.name, each.meaning, each.labels, registry=None, buckets=each.buckets)
-                for each in families.HISTOGRAMS
-            ]
+            self._families = {each.name: _family(each) for each in families.COUNTERS}
+            self._steps = {each.name: Steps(_histogram(each)) for each in families.HISTOGRAMS}
         finally:
             del os.environ[_FOLDER_VARIABLE]
-        self._counters = dict(zip((each.name for each in families.COUNTERS), made, strict=True))
-        self._histograms = dict(zip((each.name for each in families.HISTOGRAMS), timed, strict=True))
         self._routes = dict(routes)
-        self._bound: dict[tuple[str, ...], Any] = {}
+        self._cells: dict[tuple[str, ...], Cell] = {}
         for route in routes:  # there from the first scrape
             self.request("GET", route)
 
@@ -57,57 +94,41 @@ class Counters:
         """How many files of this slot could not be read when it was taken over; their counts begin anew."""
         return self._torn
 
-    def counter(self, name: str) -> Any:
-        """A counter without labels. Args: name: without our prefix."""
-        return self._counters[f"hmac_file_server_{name}"]
-
-    def histogram(self, name: str) -> Any:
-        return self._histograms[f"hmac_file_server_{name}"]
-
-    def labelled(self, name: str, *labels: str) -> Any:
-        """The counter for these values, which must come from fixed sets: looked up once."""
+    def counter(self, name: str, *labels: str) -> Cell:
+        """Args: name: without our prefix. labels: from fixed sets; each is looked up once."""
         key = (name, *labels)
-        bound = self._bound.get(key)
-        if bound is None:
-            bound = self._bound[key] = self.counter(name).labels(*labels)
-        return bound
+        cell = self._cells.get(key)
+        if cell is None:
+            family = self._families[families.OURS + name]
+            cell = self._cells[key] = Cell((family.labels(*labels) if labels else family)._value)
+        return cell
 
-    def request(self, method: str, route: str) -> Any:
-        """The counter of requests. Args: route: one of those that were given, or anything."""
-        bound = self._bound.get((method, route))
-        if bound is None:
-            method = method if method in families.METHODS else OTHER
-            route = route if route in self._routes else OTHER
-            bound = self._counters["http_requests_total"].labels(method, self._routes.get(route, OTHER))
-            self._bound[(method, route)] = bound
-        return bound
+    def histogram(self, name: str) -> Steps:
+        """Args: name: without our prefix."""
+        return self._steps[families.OURS + name]
+
+    def request(self, method: str, route: str) -> Cell:
+        """The counter of requests. Args: method, route: anything; what is not known counts as "other"."""
+        cell = self._cells.get((method, route))
+        return self._bound_request(method, route) if cell is None else cell
+
+    def _bound_request(self, method: str, route: str) -> Cell:
+        key = (
+            method if method in families.METHODS else OTHER,
+            route if route in self._routes else OTHER,
+        )
+        if key not in self._cells:
+            child = self._families["http_requests_total"].labels(key[0], self._routes.get(key[1], OTHER))
+            self._cells[key] = Cell(child._value)
+        return self._cells[key]
 
 
-class Meter:
-    """Durations that are measured where nothing may be counted, and their histogram.
+def _family(family: families.Family) -> prometheus_client.Counter:
+    return prometheus_client.Counter(family.name, family.meaning, family.labels, registry=None)
 
-    Args:
-        measured: what pool threads append to; bounded.
-        histogram: of prometheus_client, without labels.
-    """
 
-    def __init__(self, measured: deque[float], histogram: Any) -> None:
-        self._measured = measured
-        self._histogram = histogram
-
-    def flush(self) -> None:
-        """Count what has been measured, one addition for each bucket: a busy disk measures thousands in a second."""
-        bounds, total = self._histogram._upper_bounds, 0.0
-        counts = [0] * len(bounds)
-        for _ in range(len(self._measured)):
-            seconds = self._measured.popleft()
-            total += seconds
-            counts[next(place for place, bound in enumerate(bounds) if seconds <= bound)] += 1
-        if total:
-            self._histogram._sum.inc(total)
-        for place, count in enumerate(counts):
-            if count:
-                self._histogram._buckets[place].inc(count)
+def _histogram(family: families.Family) -> Histogram:
+    return Histogram(family.name, family.meaning, registry=None, buckets=family.buckets)
 
 
 def is_readable(path: str) -> bool:
@@ -122,7 +143,7 @@ def is_readable(path: str) -> bool:
     return True
 
 
-def _put_torn_aside(folder: str, slot: int) -> int:
+def _remove_torn(folder: str, slot: int) -> int:
     torn = [path for path in files_of(folder) if path.endswith(f"_{slot}.db") and not is_readable(path)]
     for path in torn:
         os.unlink(path)

@@ -6,7 +6,7 @@ path, an address, a token or a user, and every label has a fixed set of values.
 
 from dataclasses import dataclass
 
-_OURS = "hmac_file_server_"
+OURS = "hmac_file_server_"
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
 """What the label ``method`` says; "other" for all others."""
@@ -47,28 +47,28 @@ _SIZES = tuple(1024.0 * 4**power for power in range(12))
 
 COUNTERS = (
     Family("http_requests_total", "Requests, by method and route template.", ("method", "path")),
-    Family(_OURS + "uploads_total", "Completed uploads."),
-    Family(_OURS + "upload_errors_total", "Refused or failed uploads."),
-    Family(_OURS + "upload_bytes_total", "Bytes of bodies that were taken in."),
-    Family(_OURS + "resumed_uploads_total", "Bodies that went on where an earlier one had stopped."),
-    Family(_OURS + "downloads_total", "Completed GETs."),
-    Family(_OURS + "download_errors_total", "GETs that were refused, found nothing or were broken off."),
-    Family(_OURS + "download_bytes_total", "Bytes of files that were sent."),
-    Family(_OURS + "errors_total", "Errors, by operation and stable code.", ("operation", "code")),
-    Family(_OURS + "auth_failures_total", "Signatures that did not hold.", ("protocol", "reason")),
-    Family(_OURS + "bans_total", "Addresses that were banned."),
-    Family(_OURS + "rate_limited_total", "Requests over RequestRateLimit."),
-    Family(_OURS + "files_deleted_total", "Files and old versions that were deleted, by reason.", ("reason",)),
-    Family(_OURS + "backend_errors_total", "How often a tier of shared state was found dead.", ("backend",)),
-    Family(_OURS + "state_failovers_total", "How often another tier of shared state began to serve a worker."),
+    Family(OURS + "uploads_total", "Completed uploads."),
+    Family(OURS + "upload_errors_total", "Refused or failed uploads."),
+    Family(OURS + "upload_bytes_total", "Bytes of bodies that were taken in."),
+    Family(OURS + "resumed_uploads_total", "Bodies that went on where an earlier one had stopped."),
+    Family(OURS + "downloads_total", "Completed GETs."),
+    Family(OURS + "download_errors_total", "GETs that were refused, found nothing or were broken off."),
+    Family(OURS + "download_bytes_total", "Bytes of files that were sent."),
+    Family(OURS + "errors_total", "Errors, by operation and stable code.", ("operation", "code")),
+    Family(OURS + "auth_failures_total", "Signatures that did not hold.", ("protocol", "reason")),
+    Family(OURS + "bans_total", "Addresses that were banned."),
+    Family(OURS + "rate_limited_total", "Requests over RequestRateLimit."),
+    Family(OURS + "files_deleted_total", "Files and old versions that were deleted, by reason.", ("reason",)),
+    Family(OURS + "backend_errors_total", "How often a tier of shared state was found dead.", ("backend",)),
+    Family(OURS + "state_failovers_total", "How often another tier of shared state began to serve a worker."),
 )
 
 HISTOGRAMS = (
-    Family(_OURS + "upload_duration_seconds", "Successful uploads, to publication.", buckets=_TRANSFER_SECONDS),
-    Family(_OURS + "download_duration_seconds", "Completed GETs.", buckets=_TRANSFER_SECONDS),
-    Family(_OURS + "upload_size_bytes", "Sizes of completed uploads.", buckets=_SIZES),
-    Family(_OURS + "disk_queue_seconds", "How long jobs waited for a thread of the disk pool.", buckets=_DISK_SECONDS),
-    Family(_OURS + "fsync_duration_seconds", "Syncs of files and folders.", buckets=_DISK_SECONDS),
+    Family(OURS + "upload_duration_seconds", "Successful uploads, to publication.", buckets=_TRANSFER_SECONDS),
+    Family(OURS + "download_duration_seconds", "Completed GETs.", buckets=_TRANSFER_SECONDS),
+    Family(OURS + "upload_size_bytes", "Sizes of completed uploads.", buckets=_SIZES),
+    Family(OURS + "disk_queue_seconds", "How long jobs waited for a thread of the disk pool.", buckets=_DISK_SECONDS),
+    Family(OURS + "fsync_duration_seconds", "Syncs of files and folders.", buckets=_DISK_SECONDS),
 )
 
 GAUGES = (
@@ -76,14 +76,14 @@ GAUGES = (
     Family("cpu_usage_percent", "CPU of all workers, in percent of one processor."),
     Family("active_connections_total", "Open client connections."),
     Family("goroutines_count", "Live greenlets of all workers."),
-    Family(_OURS + "goroutines", "Live greenlets of all workers."),
-    Family(_OURS + "transfers_active", "Bodies on their way.", ("direction",)),
-    Family(_OURS + "sessions_active", "Unfinished uploads that can go on."),
-    Family(_OURS + "bans_active", "Addresses that are banned."),
-    Family(_OURS + "store_bytes", "Bytes in the store: as of the last sweep, and what came and went since."),
-    Family(_OURS + "store_files", "Files in the store, old versions included: likewise."),
-    Family(_OURS + "versions_kept", "Old versions, as of the last sweep."),
-    Family(_OURS + "store_free_bytes", "Free bytes of the store's filesystem."),
-    Family(_OURS + "backend_up", "Whether a tier of shared state answers.", ("backend",)),
-    Family(_OURS + "build_info", "Always 1; the label is the version.", ("version",)),
+    Family(OURS + "goroutines", "Live greenlets of all workers."),
+    Family(OURS + "transfers_active", "Bodies on their way.", ("direction",)),
+    Family(OURS + "sessions_active", "Unfinished uploads that can go on."),
+    Family(OURS + "bans_active", "Addresses that are banned."),
+    Family(OURS + "store_bytes", "Bytes in the store: as of the last sweep, and what came and went since."),
+    Family(OURS + "store_files", "Files in the store, old versions included: likewise."),
+    Family(OURS + "versions_kept", "Old versions, as of the last sweep."),
+    Family(OURS + "store_free_bytes", "Free bytes of the store's filesystem."),
+    Family(OURS + "backend_up", "Whether a tier of shared state answers.", ("backend",)),
+    Family(OURS + "build_info", "Always 1; the label is the version.", ("version",)),
 )

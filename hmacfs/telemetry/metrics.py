@@ -45,7 +45,7 @@ class MetricsObserver(Observer):
         self._served: tuple[str, str] | None = None
         self._down: frozenset[str] = frozenset()
         for reason in families.DELETED:
-            counters.labelled("files_deleted_total", reason)
+            counters.counter("files_deleted_total", reason)
         if counters.torn:
             self.error("metrics", RequestError.code, counters.torn)
 
@@ -79,7 +79,7 @@ class MetricsObserver(Observer):
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         protocol = exchange.protocol if exchange.protocol in families.PROTOCOLS else OTHER
         reason = reason if reason in families.REASONS else OTHER
-        self._counters.labelled("auth_failures_total", protocol, reason).inc()
+        self._counters.counter("auth_failures_total", protocol, reason).inc()
 
     def banned(self, address: str, seconds: int, times: int) -> None:
         self._bans()
@@ -88,12 +88,12 @@ class MetricsObserver(Observer):
         if self._served not in (None, (sessions, catalog)):
             self._failovers()
         for backend in down - self._down:
-            self._counters.labelled("backend_errors_total", backend).inc()
+            self._counters.counter("backend_errors_total", backend).inc()
         self._served, self._down = (sessions, catalog), down
 
     def error(self, operation: str, code: str, count: int = 1) -> None:
         """Something went wrong beside the requests. Args: operation: one of ``families.OPERATIONS``."""
-        self._counters.labelled("errors_total", operation, code).inc(count)
+        self._counters.counter("errors_total", operation, code).inc(count)
 
     def _sent(self, exchange: Exchange) -> None:
         if exchange.sent:
@@ -118,7 +118,7 @@ class MetricsObserver(Observer):
 
     def _deleted(self, reason: str) -> None:
         reason = reason if reason in families.DELETED else OTHER
-        self._counters.labelled("files_deleted_total", reason).inc()
+        self._counters.counter("files_deleted_total", reason).inc()
 
 
 def _operation(exchange: Exchange) -> str:
