@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hmacfs import __version__, offload
-from hmacfs.errors import StorageBusy
+from hmacfs.errors import RequestError, StorageBusy
 from hmacfs.offload import make_pool
 from hmacfs.services.bans import BanList
 from hmacfs.services.observer import OTHER, SLOT, UPLOAD, Observer
@@ -119,7 +119,7 @@ class _Scrape:
         self._counting.tick()
         text, torn = self._threads.run(self._exposition.text)
         if torn:
-            self._observer.error("metrics", StorageBusy.code, torn)
+            self._observer.error("metrics", RequestError.code, torn)
         return text
 
     def _gauges(self) -> dict[str, Reading]:

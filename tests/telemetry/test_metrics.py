@@ -1,4 +1,4 @@
-"""Every metric that is promised, with its name and type; what is counted when; and labels that stay within their sets."""
+"""Every metric that is promised, with its name and type; what is counted when; labels that stay within their sets."""
 
 import os
 import struct
