@@ -1,6 +1,7 @@
 """Every metric that is promised, with its name and type; what is counted when; labels that stay within their sets."""
 
 import os
+import re
 import struct
 from collections import deque
 from pathlib import Path
@@ -17,6 +18,7 @@ from hmacfs.telemetry.counters import Counters
 from hmacfs.telemetry.exposition import Exposition
 from hmacfs.telemetry.metrics import MetricsObserver
 from tests.support.metrics import Scrape, parsed
+from tests.support.server import ROOT
 
 PROMISED = """
 hmac_file_server_upload_duration_seconds histogram
@@ -93,6 +95,15 @@ def test_names_types_and_labels_are_those_that_were_promised() -> None:
 
     promised = [line.split() for line in PROMISED.strip().splitlines()]
     assert found == {(name, kind, tuple(labels)) for name, kind, *labels in promised}
+
+
+def test_every_one_is_explained_to_people() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+    told = {name.partition("{")[0]: labels for name, labels in re.findall(r"`([a-z_]+)(\{[a-z,]+\})?`", text)}
+
+    for each in (*families.COUNTERS, *families.HISTOGRAMS, *families.GAUGES):
+        assert told[each.name] == ("{" + ",".join(each.labels) + "}" if each.labels else "")
 
 
 def test_what_dashboards_ask_for_is_there_before_anything_has_happened(house: House) -> None:
