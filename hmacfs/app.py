@@ -12,6 +12,7 @@ from hmacfs import boot, configfile, guards, resumption, retention, secretring
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed
+from hmacfs.operations import Counting, Sources
 from hmacfs.services.admission import Admission
 from hmacfs.services.bans import BanList
 from hmacfs.services.deduplicator import Deduplicator
@@ -34,6 +35,7 @@ from hmacfs.telemetry import logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
 from hmacfs.web.face import Resources
+from hmacfs.web.operations import Operations
 from hmacfs.web.responses import Offload
 from hmacfs.workshop import Workshop, workshop
 
@@ -60,9 +62,13 @@ class Application(Flask):
         bans: who is refused.
         quotas: the bytes of uploaders.
         deduplicator: shares equal content; None where that is off.
+        operations: answers requests for metrics and health.
+        counting: what is counted in this process.
     """
 
     files: files.Files
+    operations: Operations
+    counting: Counting
     admission: Admission
     state: SharedState
     recorder: Recorder
@@ -73,6 +79,8 @@ class Application(Flask):
     deduplicator: Deduplicator | None
 
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
+        if self.operations.takes(environ):
+            return self.operations.answer(environ).wsgi(start_response)
         if environ["REQUEST_METHOD"] in _SHORT:
             return self.files.answer(environ).wsgi(start_response)
         return super().wsgi_app(environ, start_response)
@@ -82,6 +90,10 @@ class Application(Flask):
         stop."""
         self.admission.draining = True
         self.janitor.stop()
+
+    def tick(self) -> None:
+        """The server calls this once a second."""
+        self.counting.tick()
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
@@ -106,6 +118,7 @@ class Application(Flask):
         self.quotas.stop()
         self.recorder.stop()
         self.state.stop()
+        self.counting.tick()
 
 
 def create_app(
@@ -113,19 +126,23 @@ def create_app(
     observer: Observer | None = None,
     board: Scoreboard | None = None,
     ring: Ring | None = None,
+    metrics_folder: str = "",
 ) -> Application:
     """The WSGI application for ``settings``. Call it in the process that serves: it makes thread pools.
 
     Args:
         board: shared with the other workers; one of its own where there are none.
         ring: the secrets to begin with; None to read them from their sources.
+        metrics_folder: where the workers count; empty where nobody does.
 
     Raises:
         ConfigError: StoreDir or the secret cannot be used.
     """
     storedir.prepare(settings.store_dir)
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
-    shop = workshop(settings, observer or logs.LogObserver(), board or Scoreboard(), keyring)
+    board = board or Scoreboard()
+    counting = Counting(settings, metrics_folder, board)
+    shop = workshop(settings, counting.observing(observer or logs.LogObserver()), board, keyring)
     versions = shop.kept.versions if settings.enable_versioning else None
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
@@ -168,6 +185,7 @@ def create_app(
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
+    app.counting, app.operations = counting, counting.operations(Sources(board, shop.bans, shop.state))
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(
@@ -212,7 +230,8 @@ def create_app_from_environment() -> Application:
     if inherited is not None:
         # The ring as it is now: it may have been read again since the master did.
         ring = _kept_ring(inherited) or boot.current_ring()
-        return _started(create_app(inherited, board=boot.current_board(), ring=ring))
+        folder = boot.current_metrics_folder()
+        return _started(create_app(inherited, board=boot.current_board(), ring=ring, metrics_folder=folder))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():

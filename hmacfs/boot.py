@@ -8,32 +8,36 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from hmacfs import __version__, configfile, rehearsal, retention, secretring
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
-from hmacfs.server import listeners
+from hmacfs.server import listeners, operations
 from hmacfs.server.config import gunicorn_settings, worker_count
-from hmacfs.settings import Settings
+from hmacfs.settings import Settings, operations_address
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import storedir
 from hmacfs.telemetry import logs
+from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
 
 Announce = Callable[[Settings, Sequence[str]], None]
 
 
 @dataclass
 class _Kept:
-    """What outlives a reload. ``board`` is shared with the workers; ``bind`` and ``bound_to`` tell the open sockets."""
+    """What outlives a reload. ``board`` is shared with the workers; ``bind`` and ``bound_to`` tell the open sockets,
+    ``operations`` the places of those where metrics and health are asked for."""
 
     settings: Settings | None = None
     ring: Ring | None = None
     board: Scoreboard | None = None
     bind: list[str] = field(default_factory=list)
     bound_to: list[str] = field(default_factory=list)
+    operations: frozenset[int] = frozenset()
+    metrics: MetricsFolder | None = None
 
 
 _kept = _Kept()
@@ -52,6 +56,11 @@ def current_ring() -> Ring | None:
 def current_board() -> Scoreboard | None:
     """The scoreboard of the server that this process is a worker of; None outside of one."""
     return _kept.board
+
+
+def current_metrics_folder() -> str:
+    """Where the workers of this server count; empty where they do not."""
+    return _kept.metrics.path if _kept.metrics is not None else ""
 
 
 def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
@@ -73,6 +82,7 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
         settings = _kept.settings
     if _kept.settings is not None and settings.listen_port != _kept.settings.listen_port:
         logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
+    settings = _with_old_operations(settings)
     if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
         logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
     if _kept.settings is not None and retention.told(settings) != retention.told(_kept.settings):
@@ -84,18 +94,35 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
 
     def when_ready(_arbiter: Any) -> None:
         logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
-        for address in _kept.bound_to:
-            logs.event(logging.INFO, f"Listening on {address}")
+        for place, address in enumerate(_kept.bound_to):
+            purpose = " for metrics and health" if place in _kept.operations else ""
+            logs.event(logging.INFO, f"Listening on {address}{purpose}")
         for sentence in retention.told(settings):
             logs.event(logging.INFO, sentence)
         if announce is not None:
-            announce(settings, _kept.bound_to)
+            announce(settings, [each for place, each in enumerate(_kept.bound_to) if place not in _kept.operations])
 
     if _kept.board is None:
         _kept.board = Scoreboard(worker_count(settings) + 4)
+        _kept.metrics = MetricsFolder(base_folder(os.environ)) if settings.metrics_enabled else None
     return gunicorn_settings(
-        settings, _kept.bind, _kept.board, may_reload=_may_reload, when_ready=when_ready, on_exit=_on_exit
+        settings,
+        _kept.bind,
+        _kept.board,
+        may_reload=_may_reload,
+        when_ready=when_ready,
+        on_exit=_on_exit,
+        operations=_kept.operations,
     )
+
+
+def _with_old_operations(settings: Settings) -> Settings:
+    """The settings with what a reload cannot change as it was."""
+    old = _kept.settings
+    if old is None or (settings.metrics_enabled, settings.metrics_port) == (old.metrics_enabled, old.metrics_port):
+        return settings
+    logs.event(logging.WARNING, "MetricsEnabled and MetricsPort change with a restart only; all stays as it was")
+    return replace(settings, metrics_enabled=old.metrics_enabled, metrics_port=old.metrics_port)
 
 
 def _prepared() -> tuple[Settings, Ring]:
@@ -125,20 +152,29 @@ def _may_reload() -> bool:
 def _bind(settings: Settings) -> None:
     if listeners.are_inherited(os.environ, os.getpid()):
         _kept.bind = [str(settings.listen_port)]  # gunicorn takes the inherited sockets instead
-        _kept.bound_to = ["inherited sockets"]
+        _kept.operations = operations.among_inherited(settings, os.environ)
+        _kept.bound_to = [_shown(name) for name in listeners.inherited_names(os.environ)]
+        if operations_address(settings) is not None and not _kept.operations:
+            logs.event(logging.WARNING, "Of the inherited sockets none is for MetricsPort: no metrics and health")
         return
-    for sock in listeners.bind(settings):
-        if sock.family == socket.AF_INET and not settings.listen_port.host:
-            logs.event(logging.INFO, "This machine has no IPv6: listening on IPv4 alone")
-        name = sock.getsockname()
-        _kept.bound_to.append(f"unix:{name}" if isinstance(name, str) else _shown(name))
+    main = listeners.bind(settings)
+    if any(sock.family == socket.AF_INET for sock in main) and not settings.listen_port.host:
+        logs.event(logging.INFO, "This machine has no IPv6: listening on IPv4 alone")
+    apart = operations.bind(settings)
+    _kept.operations = frozenset(range(len(main), len(main) + len(apart)))
+    for sock in (*main, *apart):
+        _kept.bound_to.append(_shown(sock.getsockname()))
         _kept.bind.append(f"fd://{sock.detach()}")
 
 
-def _shown(name: tuple[Any, ...]) -> str:
+def _shown(name: Any) -> str:
+    if isinstance(name, str):
+        return f"unix:{name}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _on_exit(_arbiter: Any) -> None:
+    if _kept.metrics is not None:
+        _kept.metrics.remove()
     logs.event(logging.INFO, "Stopped")

@@ -8,11 +8,15 @@ does not run on gevent (command line, tests, other WSGI servers) a job is a plai
 import _queue
 import errno
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+waits: deque[float] = deque(maxlen=16384)
+"""Seconds that each job of a timed pool waited for a thread, until somebody takes them."""
 
 
 class Pool(Protocol):
@@ -28,7 +32,7 @@ class InlinePool:
 
 
 class _Job:
-    __slots__ = ("args", "done", "error", "function", "result", "switch")
+    __slots__ = ("args", "done", "error", "function", "queued", "result", "switch")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], switch: Callable[[], Any]) -> None:
         self.function = function
@@ -37,6 +41,7 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
+        self.queued = 0.0
 
 
 class ThreadPool:
@@ -44,9 +49,10 @@ class ThreadPool:
 
     Args:
         threads: how many jobs run at once.
+        is_timed: how long each job waited goes to ``waits``.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, is_timed: bool = False) -> None:
         from gevent.hub import get_hub
         from gevent.monkey import get_original
 
@@ -58,6 +64,7 @@ class ThreadPool:
         self._hub = get_hub()
         self._bell = self._hub.loop.async_()
         self._bell.start(self._resume_finished)
+        self._is_timed = is_timed
         self._idle = 0
         self._room = threads
         self._threads = 0
@@ -69,6 +76,8 @@ class ThreadPool:
         may still be using the caller's descriptor, whose number must not be given to somebody else meanwhile.
         """
         entry = _Job(job, args, self._current().switch)
+        if self._is_timed:
+            entry.queued = time.perf_counter()
         if self._room and self._idle <= 0:
             self._add_thread()
         else:
@@ -106,6 +115,8 @@ class ThreadPool:
     def _work(self) -> None:
         while True:
             entry = self._jobs.get()
+            if entry.queued:
+                waits.append(time.perf_counter() - entry.queued)
             try:
                 entry.result = entry.function(*entry.args)
             except BaseException as error:  # noqa: BLE001 - carried to the greenlet that waits for it
@@ -123,9 +134,9 @@ class ThreadPool:
             entry.switch()
 
 
-def make_pool(threads: int) -> Pool:
-    """A pool of native threads under gevent, plain calls elsewhere."""
+def make_pool(threads: int, *, is_timed: bool = False) -> Pool:
+    """A pool of native threads under gevent, plain calls elsewhere. Args: as ``ThreadPool``."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("socket"):
-        return ThreadPool(threads)
+        return ThreadPool(threads, is_timed=is_timed)
     return InlinePool()

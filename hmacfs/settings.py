@@ -90,8 +90,10 @@ class Settings:
     cors_origins: tuple[str, ...] = row(
         "CORSOrigins", ["*"], ORIGINS, "web origins that may use this server from a browser"
     )
-    metrics_enabled: bool = later("MetricsEnabled", True, BOOLEAN, "serve metrics on the operations listener")
-    metrics_port: Address | None = later("MetricsPort", "127.0.0.1:9090", ADDRESS_OR_NONE, "the operations listener")
+    metrics_enabled: bool = row("MetricsEnabled", True, BOOLEAN, "count, and serve metrics and health")
+    metrics_port: Address | None = row(
+        "MetricsPort", "127.0.0.1:9090", ADDRESS_OR_NONE, "where metrics and health are served; empty: on ListenPort"
+    )
 
     # Secrets and signatures
     secret: str = row(
@@ -223,6 +225,16 @@ def keys() -> tuple[Key, ...]:
     return tuple(Key(attribute=item.name, **item.metadata) for item in fields(Settings))
 
 
+def operations_address(settings: Settings) -> Address | None:
+    """Where metrics and health are served apart from the slots; None where they are not, or not apart."""
+    return None if operations_on_main(settings) or not settings.metrics_enabled else settings.metrics_port
+
+
+def operations_on_main(settings: Settings) -> bool:
+    """Whether metrics and health are served on ListenPort."""
+    return settings.metrics_enabled and settings.metrics_port in (None, settings.listen_port)
+
+
 PUBLISHED_SECRETS = frozenset(
     ("stellar-wisdom-orbit-echo", "your-hmac-secret", "orbit7-shadow23-breeze91-echo17", "your-secret-key", "mysecret")
 )
@@ -266,6 +278,21 @@ def _secret_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _operations_problems(settings: Settings) -> list[str]:
+    main, other, prefix = settings.listen_port, operations_address(settings), settings.upload_sub_dir
+    if operations_on_main(settings) and prefix in ("", "health"):
+        return [
+            f'MetricsPort puts /metrics and /health on ListenPort, where UploadSubDir = "{prefix}" makes them paths of '
+            'slots. Write another address, such as MetricsPort = "127.0.0.1:9090", or another UploadSubDir.'
+        ]
+    if other is not None and not other.path and other.port == main.port and not (other.host and main.host):
+        return [
+            f"MetricsPort ({other}) and ListenPort ({main}) are one port on different addresses. Write another port, "
+            'or MetricsPort = "" to serve both on ListenPort.'
+        ]
+    return []
+
+
 def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]:
     """Problems between keys, one sentence each saying what to do; empty when there are none.
 
@@ -279,6 +306,7 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
             'Write ListenPort = "/run/hmacfs/hmacfs.sock", or UnixSocket = false.'
         )
     problems += _secret_problems(settings)
+    problems += _operations_problems(settings)
     if settings.require_signed_downloads and not settings.enable_v3:
         problems.append("RequireSignedDownloads needs EnableV3 = true: no other signature is for downloads.")
     if "BufferSize" in given and settings.buffer_size > settings.chunk_size:

@@ -62,7 +62,7 @@ def workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring:
     """
     storage = LocalStorage(
         settings.store_dir,
-        make_pool(DISK_THREADS),
+        make_pool(DISK_THREADS, is_timed=True),
         durability=settings.durability,
         file_mode=settings.file_mode,
         dir_mode=settings.dir_mode,
@@ -79,7 +79,7 @@ def workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring:
     clocks = Clocks(time.monotonic, time.sleep, time.time)
     intake = Intake(_pace(settings), BufferPool(settings.chunk_size), admission, clocks)
     schedule = Schedule(settings.max_retries, settings.retry_delay)
-    state = tiers.shared_state(settings, _tell_tier)
+    state = tiers.shared_state(settings, partial(_tell_tiers, observer))
     recorder = Recorder(state, schedule, random.random, partial(logs.event, logging.WARNING))
     retries = Retries(schedule, time.monotonic, time.sleep, random.random)
     kept = retention.kept(settings, storage)
@@ -90,8 +90,9 @@ def workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring:
     )
 
 
-def _tell_tier(serving: Serving) -> None:
+def _tell_tiers(observer: Observer, serving: Serving) -> None:
     """One line for each change, and the first one at start. Each worker has a view of its own, so it says which."""
+    observer.tiers_changed(serving.sessions, serving.catalog, frozenset(serving.down))
     logs.event(logging.WARNING if serving.down else logging.INFO, tiers.told(serving), pid=os.getpid())
 
 

@@ -29,7 +29,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"core", "errors", "storage.base", "state.base", "services"},
         FRAMEWORKS | DRIVERS | {"prometheus_client", "prometheus_flask_exporter"},
     ),
-    "telemetry": ({"services.observer", "errors", "settings", "core.paths"}, {"flask", "werkzeug"} | DRIVERS),
+    "telemetry": (
+        {"services.observer", "errors", "settings", "core.paths", "telemetry"},
+        {"flask", "werkzeug"} | DRIVERS,
+    ),
     "web": ({"services", "core", "errors", "web", "storage.base"}, {"gunicorn"} | DRIVERS),
     "state.base": ({"core", "errors"}, FRAMEWORKS | DRIVERS | IMPURE),
     "state.addresses": (set(), FRAMEWORKS | DRIVERS | IMPURE),
@@ -47,6 +50,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         FRAMEWORKS | DRIVERS,
     ),
     "resumption": ({"services", "settings", "storage", "workshop"}, FRAMEWORKS | DRIVERS),
+    "operations": (
+        {"__version__", "core", "errors", "offload", "services", "settings", "state", "storage", "telemetry", "web"},
+        FRAMEWORKS | DRIVERS,
+    ),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}

@@ -7,7 +7,7 @@ import click
 
 from hmacfs import rehearsal
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
-from hmacfs.server import listeners
+from hmacfs.server import listeners, operations
 from hmacfs.settings import Settings
 
 
@@ -23,6 +23,7 @@ def check(config_path: str | None) -> None:
     problems = [f"{loaded.path}: {problem}" for problem in (*loaded.errors, *loaded.warnings)]
     if not problems:
         listeners.check(loaded.settings)
+        operations.check(loaded.settings)
         problems = _unwritable(loaded.settings) + _missing_driver(loaded.settings) or rehearsal.problems(loaded.path)
     if problems:
         fail(*problems, status=USAGE_ERROR)

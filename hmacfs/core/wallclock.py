@@ -32,6 +32,22 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Stock:
+    """What a store holds.
+
+    Attributes:
+        files, stored: with old versions, and bytes, with unfinished uploads too.
+        versions: how many of the files are old versions.
+        counted_ms: when it was counted, Unix milliseconds; 0 for never.
+    """
+
+    files: int = 0
+    stored: int = 0
+    versions: int = 0
+    counted_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What is noted of the sweeps of a store; None for never.
 
@@ -39,11 +55,13 @@ class Swept:
         last: when the last one began.
         trusted: of the last one whose clock was believed.
         tidied: when unfinished uploads were looked for.
+        stock: what the last one that came to its end left.
     """
 
     last: Moment | None = None
     trusted: Moment | None = None
     tidied: Moment | None = None
+    stock: Stock = Stock()
 
 
 def has_run_ahead(trusted: Moment | None, now: Moment) -> bool:

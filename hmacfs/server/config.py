@@ -4,12 +4,12 @@ Imported by the master before any worker patches the process for gevent, so it i
 """
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hmacfs.server.cpus import usable_cpus
 from hmacfs.server.worker import WorkerLimits, raise_descriptor_limit, worker_class
-from hmacfs.settings import Settings
+from hmacfs.settings import Settings, operations_on_main
 
 Hook = Callable[[Any], None]
 
@@ -31,6 +31,7 @@ def gunicorn_settings(
     may_reload: Callable[[], bool],
     when_ready: Hook,
     on_exit: Hook,
+    operations: Iterable[int] = (),
 ) -> dict[str, Any]:
     """gunicorn's settings for ours.
 
@@ -41,11 +42,12 @@ def gunicorn_settings(
         may_reload: called in the master at SIGHUP; False leaves everything as it is.
         when_ready: called with the arbiter once it listens.
         on_exit: called with the arbiter at the very end.
+        operations: places of the operations listener's sockets in ``bind``.
     """
     return {
         "bind": list(bind),
         "workers": min(worker_count(settings), board.most_workers),
-        "worker_class": worker_class(_limits(settings), board),
+        "worker_class": worker_class(_limits(settings), board, operations),
         "worker_connections": 10000,  # idle connections are cheap; transfers have a limit of their own (MaxWorkers)
         "graceful_timeout": settings.graceful_shutdown_timeout + 5,  # the worker's own drain ends first
         "timeout": 90,  # heartbeat of the event loop only; slow disks make honest stalls
@@ -67,7 +69,7 @@ def gunicorn_settings(
         "errorlog": None,  # telemetry.logs gives the logger its handler
         "accesslog": None,  # its request line shows query strings
         "loglevel": "debug" if settings.log_level == "debug" else "warning",
-        "on_starting": _on_starting(may_reload),
+        "on_starting": _on_starting(may_reload, board.note_stopping),
         "when_ready": when_ready,
         "pre_fork": lambda _arbiter, worker: setattr(worker, "slot", board.claim()),
         "post_fork": _post_fork,
@@ -89,16 +91,22 @@ def _limits(settings: Settings) -> WorkerLimits:
             if settings.cors_origins == ("*",)
             else ("Vary: Origin",)
         ),
+        operations_on_main=operations_on_main(settings),
     )
 
 
-def _on_starting(may_reload: Callable[[], bool]) -> Hook:
+def _on_starting(may_reload: Callable[[], bool], stopping: Callable[[], None]) -> Hook:
     def hook(arbiter: Any) -> None:
         raise_descriptor_limit()
+        stop, reload = arbiter.handle_term, arbiter.handle_hup
+
+        def told_stop() -> None:
+            stopping()  # the workers cannot tell it from a reload by their signal
+            stop()
+
         # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at
         # once".
-        arbiter.handle_int = arbiter.handle_term
-        reload = arbiter.handle_hup
+        arbiter.handle_term = arbiter.handle_int = told_stop
 
         def guarded_reload() -> None:
             # An application that cannot be built in the new workers would stop the whole server: gunicorn takes it

@@ -16,6 +16,7 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import unquote_to_wsgi_str
 
+from hmacfs.server import operations
 from hmacfs.server.body import ChunkedBody, TransferBody
 from hmacfs.server.response import TransferResponse, send_file
 
@@ -90,18 +91,29 @@ class _HeadUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is not ty
 class Connection:
     """Serves requests on one socket until either side has had enough.
 
+    Args:
+        for_operations: it came in on the operations listener.
+
     Attributes:
         deadline: monotonic seconds after which the worker's clock cuts the connection off; infinite during a request.
         is_idle: nothing of a request has come yet, so that a stopping server may close it at once.
     """
 
-    __slots__ = ("_addr", "_body", "_listener_name", "_parser", "_template", "deadline", "is_idle", "sock", "worker")
+    __slots__ = (
+        *("_addr", "_body", "_keepalive", "_listener_name", "_parser", "_template", "_write_timeout"),
+        *("deadline", "for_operations", "is_idle", "sock", "worker"),
+    )
 
-    def __init__(self, worker: "TransferWorker", sock: Any, addr: Any, listener_name: Any) -> None:
+    def __init__(
+        self, worker: "TransferWorker", sock: Any, addr: Any, listener_name: Any, *, for_operations: bool = False
+    ) -> None:
         self.worker = worker
         self.sock = sock
         self._addr = addr
         self._listener_name = listener_name
+        self.for_operations = for_operations
+        limits, most = worker.limits, operations.SECONDS if for_operations else float("inf")
+        self._keepalive, self._write_timeout = min(limits.keepalive, most), min(limits.write_timeout, most)
         self.deadline = time.monotonic() + worker.limits.head_timeout
         self.is_idle = True
         self._parser: Any = None
@@ -175,7 +187,7 @@ class Connection:
             self._parser.unreader.unread(begun)
         limits = self.worker.limits
         self.is_idle = not begun  # pipelined: no arrival will tell that the head has begun
-        self.deadline = time.monotonic() + (limits.head_timeout if begun else limits.keepalive)
+        self.deadline = time.monotonic() + (limits.head_timeout if begun else self._keepalive)
 
     def _body_of(self, request: Any) -> TransferBody | ChunkedBody:
         expects, request._expected_100_continue = request._expected_100_continue, False
@@ -204,7 +216,7 @@ class Connection:
             body.settle()
             if not body.is_at_hand or not self.worker.alive or CLOSE_AT_ONCE in environ:
                 response.force_close()
-            self.sock.settimeout(self.worker.limits.write_timeout)
+            self.sock.settimeout(self._write_timeout)
             self._send(response, chunks)
         finally:
             self.sock.settimeout(None)
@@ -249,6 +261,8 @@ class Connection:
         }
         if isinstance(self._addr, tuple):
             environ["REMOTE_PORT"] = str(self._addr[1])
+        if self.for_operations or self.worker.limits.operations_on_main:
+            environ[operations.IN_ENVIRON] = True
         return environ
 
     def _send(self, response: TransferResponse, chunks: Any) -> None:
@@ -260,9 +274,7 @@ class Connection:
             return
         fd, first, count = piece()
         worker = self.worker
-        send_file(
-            self.sock, response.take_head(), fd, first, count, worker.pool, worker.limits.write_timeout, chunks.progress
-        )
+        send_file(self.sock, response.take_head(), fd, first, count, worker.pool, self._write_timeout, chunks.progress)
 
     def _linger(self, most: float | None = None) -> None:
         """Let a refused client read its answer: closing with unread bytes would reset the connection, and a proxy

@@ -11,17 +11,33 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from typing import Any
 
 from hmacfs.errors import ConfigError
 from hmacfs.settings import Settings
 from hmacfs.units import Address
 
 BACKLOG = 2048
+_FIRST_FD = 3
+"""sd_listen_fds(3): descriptors begin behind standard error."""
 
 
 def are_inherited(environ: Mapping[str, str], pid: int) -> bool:
     """Whether somebody hands us open sockets: systemd (to this very process) or the old master (GUNICORN_FD)."""
     return "GUNICORN_FD" in environ or (environ.get("LISTEN_PID") == str(pid) and environ.get("LISTEN_FDS", "0") != "0")
+
+
+def inherited_names(environ: Mapping[str, str]) -> list[Any]:
+    """Where each socket listens that somebody hands us, as ``getsockname`` says it; for ``are_inherited`` alone."""
+    if "GUNICORN_FD" in environ:
+        numbers = [int(each) for each in environ["GUNICORN_FD"].split(",")]
+    else:
+        numbers = list(range(_FIRST_FD, _FIRST_FD + int(environ["LISTEN_FDS"])))
+    names = []
+    for number in numbers:
+        with socket.socket(fileno=os.dup(number)) as sock:
+            names.append(sock.getsockname())
+    return names
 
 
 def bind(settings: Settings) -> list[socket.socket]:
@@ -30,32 +46,55 @@ def bind(settings: Settings) -> list[socket.socket]:
     Raises:
         ConfigError: one sentence that names the key and says what to do.
     """
-    address = settings.listen_port
+    return bind_to(
+        settings.listen_port,
+        "ListenPort",
+        'Stop the other program, or choose another address, for example ListenPort = ":8081".',
+        mode=settings.unix_socket_mode,
+        group=settings.unix_socket_group,
+    )
+
+
+def bind_to(address: Address, key: str, advice: str, *, mode: int, group: str = "") -> list[socket.socket]:
+    """Listening sockets for ``address``.
+
+    Args:
+        key: names the address in errors.
+        advice: what to do where a TCP address is in use.
+        mode, group: of a Unix socket; ``group`` empty for our own.
+
+    Raises:
+        ConfigError: one sentence that names the key and says what to do.
+    """
     try:
         if address.path:
-            return [_unix(settings)]
+            return [_unix(address.path, mode, group)]
         return _tcp(address)
     except OSError as error:
-        raise ConfigError([_explained("ListenPort", address, error)]) from error
+        raise ConfigError([_explained(key, address, error, advice)]) from error
     except UnicodeError as error:  # from the encoding of host names, for empty or overlong labels
-        raise ConfigError([f"ListenPort: {address.host} cannot be the name of a host."]) from error
+        raise ConfigError([f"{key}: {address.host} cannot be the name of a host."]) from error
 
 
 def check(settings: Settings) -> None:
     """Raises ConfigError for what ``bind`` would refuse whoever listens now: an unknown host, address or group."""
-    address = settings.listen_port
+    if settings.unix_socket_group:
+        _group(settings.unix_socket_group)
+    check_address(settings.listen_port, "ListenPort")
+
+
+def check_address(address: Address, key: str) -> None:
+    """Raises ConfigError for what ``bind_to`` would refuse whoever listens now: an unknown host, address or folder."""
     try:
-        if settings.unix_socket_group:
-            _group(settings.unix_socket_group)
         if address.path and not os.path.isdir(os.path.dirname(address.path)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if address.host:
             for sock in _tcp(Address(address.host, 0)):
                 sock.close()
     except OSError as error:
-        raise ConfigError([_explained("ListenPort", address, error)]) from error
+        raise ConfigError([_explained(key, address, error, "")]) from error
     except UnicodeError as error:
-        raise ConfigError([f"ListenPort: {address.host} cannot be the name of a host."]) from error
+        raise ConfigError([f"{key}: {address.host} cannot be the name of a host."]) from error
 
 
 def _tcp(address: Address) -> list[socket.socket]:
@@ -103,8 +142,7 @@ def _listening(family: int, target: object) -> socket.socket:
     return sock
 
 
-def _unix(settings: Settings) -> socket.socket:
-    path = settings.listen_port.path
+def _unix(path: str, mode: int, group: str) -> socket.socket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)  # nobody else may connect before the mode is set
@@ -116,9 +154,9 @@ def _unix(settings: Settings) -> socket.socket:
     finally:
         os.umask(umask)
     try:
-        if settings.unix_socket_group:
-            os.chown(path, -1, _group(settings.unix_socket_group))
-        os.chmod(path, settings.unix_socket_mode)
+        if group:
+            os.chown(path, -1, _group(group))
+        os.chmod(path, mode)
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()
@@ -151,12 +189,11 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
-def _explained(key: str, address: Address, error: OSError) -> str:
+def _explained(key: str, address: Address, error: OSError, advice: str) -> str:
     if error.errno == errno.EADDRINUSE and address.path:
         return f"{key}: {address} is in use by another program. Stop it, or choose another path."
     if error.errno == errno.EADDRINUSE:
-        other = ' Stop the other program, or choose another address, for example ListenPort = ":8081".'
-        return f"{key}: {address} is in use by another program.{other}"
+        return f"{key}: {address} is in use by another program. {advice}"
     if error.errno == errno.EACCES:
         return f"{key}: this user may not listen on {address}. Choose a port above 1023 or a folder it may write."
     if isinstance(error, socket.gaierror):

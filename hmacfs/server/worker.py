@@ -9,7 +9,9 @@ they are ended in order, with every ``finally``, before the master would kill us
 import os
 import resource
 import signal
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +22,7 @@ from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
 from hmacfs.offload import make_pool
+from hmacfs.server import operations
 from hmacfs.server.connection import Connection, PlainConfig
 
 SEND_THREADS = 8
@@ -60,6 +63,7 @@ class WorkerLimits:
     least_read: bytes, BufferSize.
     memory: bytes of all workers, 0 for no limit.
     error_headers: of answers to heads that cannot be understood, which the application never sees.
+    operations_on_main: metrics and health are served on the main listener.
     """
 
     head_timeout: float = 10.0
@@ -69,13 +73,15 @@ class WorkerLimits:
     least_read: int = 65536
     memory: int = 0
     error_headers: tuple[str, ...] = ()
+    operations_on_main: bool = False
 
 
 class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
-    """Args: as gunicorn's. ``limits`` and ``board`` are set on a subclass by ``worker_class``."""
+    """Args: as gunicorn's. ``limits``, ``board`` and ``operations`` are set on a subclass by ``worker_class``."""
 
     limits = WorkerLimits()
     board: Any = None
+    operations: frozenset[int] = frozenset()
     slot = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,6 +91,7 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.pool: Any = None
         self.plain_cfg: Any = None
         self._born = time.monotonic()
+        self._measured = self._born, time.process_time()
         self._statm = -1
 
     def init_process(self) -> None:
@@ -102,31 +109,39 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
     def run(self) -> None:
         self.pool = make_pool(SEND_THREADS)
         self.plain_cfg = PlainConfig(self.cfg)
-        servers = [self._listen(sock) for sock in self.sockets]
+        servers = [self._listen(sock, place in self.operations) for place, sock in enumerate(self.sockets)]
         while self.alive:
             self._tick()
             for _ in range(4):
                 if self.alive:
                     gevent.sleep(_TICK_SECONDS)
+        # A server that stops can be asked how far it is until the end. At a reload the new workers are asked.
+        stays = self.operations if self.board is not None and self.board.is_stopping() else ()
+        for place, server in enumerate(servers):
+            if place not in stays:
+                server.close()
+        self._drain([server.pool for server in servers if server.pool is not None])
         for server in servers:
             server.close()
-        self._drain([server.pool for server in servers if server.pool is not None])
 
-    def handle(self, listener_name: Any, client: Any, addr: Any) -> None:
+    def handle(self, listener_name: Any, client: Any, addr: Any, *, for_operations: bool = False) -> None:
         client.setblocking(1)  # gevent's meaning: calls wait, without a limit of their own
-        connection = Connection(self, client, addr, listener_name)
+        connection = Connection(self, client, addr, listener_name, for_operations=for_operations)
         self.connections.add(connection)
         try:
             connection.serve()
         finally:
             self.connections.discard(connection)
 
-    def _listen(self, sock: Any) -> StreamServer:
+    def _listen(self, sock: Any, for_operations: bool) -> StreamServer:
         sock.setblocking(1)
         # Half of the descriptors are for connections, so that there are some for the files of their transfers.
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // len(self.sockets)
-        pool = Pool(max(1, min(self.worker_connections, descriptors)))
-        server = StreamServer(sock, handle=partial(self.handle, sock.getsockname()), spawn=pool)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // (len(self.sockets) - len(self.operations))
+        most = min(self.worker_connections, descriptors)
+        if for_operations:
+            most = operations.MOST_CONNECTIONS // self.cfg.workers
+        handle = partial(self.handle, sock.getsockname(), for_operations=for_operations)
+        server = StreamServer(sock, handle=handle, spawn=Pool(max(1, most)))
         if self.cfg.workers > 1:
             server.max_accept = 1  # else one worker takes all connections of a burst
         server.start()
@@ -136,8 +151,12 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.notify()
         now = time.monotonic()
         self._cut_late(now)
+        tick = getattr(self.wsgi, "tick", None)
+        if tick is not None:
+            tick()
         if self.board is not None:
             self.board.set_memory(self._resident_bytes())
+            self.board.set_load(self._cpu_percent(now), self._greenlets(), self._clients())
             if self._is_too_large(now):
                 self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
                 self.alive = False
@@ -156,6 +175,20 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
 
     def _resident_bytes(self) -> int:
         return int(os.pread(self._statm, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _cpu_percent(self, now: float) -> float:
+        """Of one processor, since the last question."""
+        used = time.process_time()
+        (then, before), self._measured = self._measured, (now, used)
+        return 100 * (used - before) / max(now - then, _TICK_SECONDS)
+
+    def _greenlets(self) -> int:
+        """Those of connections, and those of threads, which gevent makes greenlets of."""
+        threads = sum(not isinstance(each, threading._DummyThread) for each in threading.enumerate())
+        return len(self.connections) + threads
+
+    def _clients(self) -> int:
+        return sum(not connection.for_operations for connection in self.connections)
 
     def _drain(self, pools: list[Pool]) -> None:
         """Let what runs finish; at the limit end it in order; leave in time either way."""
@@ -188,13 +221,15 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
             gevent.sleep(_TICK_SECONDS / 5)
 
 
-def worker_class(limits: WorkerLimits, board: Any) -> type[TransferWorker]:
+def worker_class(limits: WorkerLimits, board: Any, operations: Iterable[int] = ()) -> type[TransferWorker]:
     """The worker class for one configuration.
 
     Args:
         board: the scoreboard that all workers share, or None.
+        operations: places of the operations listener's sockets among all.
     """
-    return type("TransferWorker", (TransferWorker,), {"limits": limits, "board": board})
+    given = {"limits": limits, "board": board, "operations": frozenset(operations)}
+    return type("TransferWorker", (TransferWorker,), given)
 
 
 def raise_descriptor_limit() -> None:

@@ -42,6 +42,12 @@ class Board(Protocol):
 
     def leave_client(self, client: str) -> None: ...
 
+    def add_uploads(self, count: int) -> None:
+        """Bodies that this worker takes in; may be negative."""
+
+    def add_downloads(self, count: int) -> None:
+        """Files that this worker sends; may be negative."""
+
     def count_client(self, client: str) -> int:
         """How many uploads ``client`` has in all workers now. May be called in another thread."""
 
@@ -161,8 +167,10 @@ class Admission:
     def enter_download(self) -> None:
         """Take a place for a download that outlives the call. Raises ServerBusy."""
         self.gate.enter()
+        self.board.add_downloads(1)
 
     def leave_download(self) -> None:
+        self.board.add_downloads(-1)
         self.gate.leave()
 
     def room(self) -> int:
@@ -231,7 +239,8 @@ class Admitted:
         if limits.memory and board.memory() > limits.memory:
             raise ServerBusy("over MaxMemoryMB")
         admission.gate.enter()
-        self._undo.append(admission.gate.leave)
+        self._undo.append(self._leave)
+        board.add_uploads(1)
         if admission.draining:  # it may have begun while we waited
             raise Draining
         # Reserved first and judged then: of two that judge at the same moment neither overlooks the other.
@@ -239,6 +248,10 @@ class Admitted:
         self._undo.append(self._return_space)
         if limits.free_space and admission.room() < 0:
             raise StorageFull("MinFreeSpace")
+
+    def _leave(self) -> None:
+        self._admission.board.add_uploads(-1)
+        self._admission.gate.leave()
 
     def _leave_client(self) -> None:
         self._admission.board.leave_client(self._client)

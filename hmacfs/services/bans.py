@@ -82,6 +82,12 @@ class BanList:
         if ban is not None and ban.is_active(now := self._clock()) and not self._is_spared(client):
             raise Banned(bans.seconds_left(ban, now))
 
+    @property
+    def active(self) -> int:
+        """How many addresses are banned now, as far as this process knows. May be asked in another thread."""
+        now = self._clock()
+        return sum(ban.is_active(now) for ban in list(self._bans.values()))
+
     def succeeded(self) -> None:
         """A MAC was right. Costs next to nothing after the first time."""
         if not self._has_succeeded:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hmacfs.core.wallclock import Moment, Swept, has_run_ahead, is_due
+from hmacfs.core.wallclock import Moment, Stock, Swept, has_run_ahead, is_due
 from hmacfs.errors import RequestError, StateUnavailable
 from hmacfs.services.grounds import Means
 from hmacfs.services.sweep import LEAST_REST, Report, Sweep, remove_stale_uploads
@@ -137,14 +137,19 @@ class Janitor:
         try:
             trusts = self._trusts(swept, now, sweep, force=force)
             report = sweep.run(by_age=trusts)
+            stock = self._stock(report) if report.is_complete else swept.stock
+            if trusts or report.is_complete:
+                self._notes.save(Swept(now, now if trusts else swept.trusted, now, stock))
             if trusts:
-                self._notes.save(Swept(now, now, now))
                 self._purge(now)
             if report.is_complete:
                 self._do_chores()
             return report
         finally:
             self._give_lease_back()
+
+    def _stock(self, report: Report) -> Stock:
+        return Stock(report.files, report.stored, report.versions, int(self._clocks().wall * 1000))
 
     def _do_chores(self) -> None:
         for chore in self._chores:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from hmacfs.errors import RequestError
 
+SLOT, UPLOAD, OTHER = "slot", "upload", "other"
+"""What a path leads to: a file, an unfinished upload, nothing of ours."""
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -14,6 +17,9 @@ class Exchange:
         protocol: which signature form was judged, "none" where none was.
         code: the stable error code, empty for a success.
         sent, received: body bytes.
+        whole: body bytes of a successful answer; ``sent`` is less where it was broken off.
+        route: SLOT, UPLOAD or OTHER.
+        is_continued: the body went on where an earlier one had stopped.
         seconds: from the request head to the end of the answer.
         detail: what the log may say about a refusal beyond its code.
         hints: sentences about a refused signature that an operator can act on.
@@ -27,6 +33,9 @@ class Exchange:
     protocol: str = "none"
     sent: int = 0
     received: int = 0
+    whole: int = 0
+    route: str = OTHER
+    is_continued: bool = False
     seconds: float = 0.0
     detail: str = ""
     hints: tuple[str, ...] = field(default=())
@@ -75,6 +84,14 @@ class Observer:
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         """A signature did not hold; ``reason`` as in BadSignature."""
+
+    def tiers_changed(self, sessions: str, catalog: str, down: frozenset[str]) -> None:
+        """Which tiers of shared state serve, at first and whenever it changes.
+
+        Args:
+            sessions, catalog: the tier that does, or "none".
+            down: those that do not answer.
+        """
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Something unforeseen happened, or the storage failed."""

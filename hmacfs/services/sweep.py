@@ -38,9 +38,11 @@ Rest = Callable[[float], bool]
 
 @dataclass(slots=True)
 class Report:
-    """What a sweep found and did. Attributes: files, stored: what it left, and bytes, with versions and partials."""
+    """What a sweep found and did. Attributes: files, stored: what it left, and bytes, with versions and partials.
+    versions: how many of the files are old versions."""
 
     files: int = 0
+    versions: int = 0
     stored: int = 0
     removed: int = 0
     freed: int = 0
@@ -151,6 +153,7 @@ class Sweep:
         for held in batch.files:
             self.report.files += 1
             self.report.stored += held.size
+            self.report.versions += bool(held.version)
             if seen is not None:
                 seen.add(held.inode, held.modified_ns)
             if reason := self._reason(held):
@@ -225,6 +228,7 @@ class Sweep:
         for held in files:
             report.files -= 1
             report.stored -= held.size
+            report.versions -= bool(held.version)
             report.removed += 1
             report.freed += held.size
             if means.removes and not held.version:

@@ -172,6 +172,11 @@ class SharedState:
 
     # Which tier
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all tiers, the highest first."""
+        return tuple(member.name for member in self._chains[Kind.SESSIONS])
+
     def serving(self) -> Serving:
         """Who serves now, and why the others do not."""
         names = {kind: next((m.name for m in chain if m.lives), "none") for kind, chain in self._chains.items()}

@@ -5,16 +5,40 @@ clears a slot when its worker is gone. Sums over all slots may be a moment old.
 """
 
 import mmap
+from dataclasses import dataclass
 from hashlib import blake2b
 
 _FAILING = 3
 """Places for the first addresses whose MAC was wrong."""
-_FIELDS = 7 + _FAILING
-_PENDING, _WRITTEN, _MEMORY, _IN_USE, _SUCCEEDED, _TOLD, _FAILED, *_ADDRESSES = range(_FIELDS)
+_FIELDS = 14 + _FAILING
+_PENDING, _WRITTEN, _MEMORY, _IN_USE, _SUCCEEDED, _TOLD, _FAILED, _CPU, _GREENLETS, _CONNECTIONS, *_MORE = range(
+    _FIELDS
+)
+_UPLOADS, _DOWNLOADS, _FILES, _BYTES, *_ADDRESSES = _MORE
 _CLIENTS = 1024
 """Places for client addresses in a slot, each a 64-bit digest and a count."""
 _PROBES = 16
 _SLOT_WORDS = _FIELDS + 2 * _CLIENTS
+_NO_SWEEP = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What all workers do at this moment.
+
+    Attributes:
+        memory: resident bytes.
+        cpu: percent of one processor.
+        connections: of clients; those of the operations listener are not counted.
+        uploads, downloads: bodies on their way.
+    """
+
+    memory: int
+    cpu: float
+    greenlets: int
+    connections: int
+    uploads: int
+    downloads: int
 
 
 class Scoreboard:
@@ -24,6 +48,8 @@ class Scoreboard:
         self.most_workers = most_workers
         slots = self._slots = 2 * most_workers
         self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
+        self._stopping = mmap.mmap(-1, 1)
+        self._swept = memoryview(mmap.mmap(-1, 8 * len(_NO_SWEEP))).cast("q")
         self._base = 0
         self._clients: dict[str, tuple[int, int]] = {}
 
@@ -40,12 +66,24 @@ class Scoreboard:
     def release(self, slot: int) -> None:
         """The worker of ``slot`` is gone, with everything it had in flight. What it wrote stays counted."""
         base = slot * _SLOT_WORDS
-        for word in (_PENDING, _MEMORY, _IN_USE):
+        for word in (_PENDING, _MEMORY, _IN_USE, _CPU, _GREENLETS, _CONNECTIONS, _UPLOADS, _DOWNLOADS):
             self._words[base + word] = 0
         for word in range(_FIELDS, _SLOT_WORDS):
             self._words[base + word] = 0
 
+    def note_stopping(self) -> None:
+        """The whole server stops: what its workers are told is no reload."""
+        self._stopping[0] = 1
+
     # In a worker
+
+    @property
+    def slot(self) -> int:
+        """The one that this process writes to."""
+        return self._base // _SLOT_WORDS
+
+    def is_stopping(self) -> bool:
+        return bool(self._stopping[0])
 
     def bind(self, slot: int) -> None:
         """This process writes to ``slot`` from now on."""
@@ -60,6 +98,42 @@ class Scoreboard:
     def set_memory(self, count: int) -> None:
         """Resident bytes of this worker."""
         self._words[self._base + _MEMORY] = count
+
+    def set_load(self, cpu: float, greenlets: int, connections: int) -> None:
+        """As in ``Load``, of this worker."""
+        self._words[self._base + _CPU] = int(cpu * 100)
+        self._words[self._base + _GREENLETS] = greenlets
+        self._words[self._base + _CONNECTIONS] = connections
+
+    def add_uploads(self, count: int) -> None:
+        self._words[self._base + _UPLOADS] += count
+
+    def add_downloads(self, count: int) -> None:
+        self._words[self._base + _DOWNLOADS] += count
+
+    def load(self) -> Load:
+        cpu, uploads, downloads = self._sum(_CPU) / 100, self._sum(_UPLOADS), self._sum(_DOWNLOADS)
+        return Load(self._sum(_MEMORY), cpu, self._sum(_GREENLETS), self._sum(_CONNECTIONS), uploads, downloads)
+
+    # What the store holds: as of the last sweep, and what came and went since. Outlives workers, as sums of all do.
+
+    def add_stored(self, files: int, count: int) -> None:
+        """This worker published files, or a sweep of its own removed some (negative). Args: count: bytes."""
+        self._words[self._base + _FILES] += files
+        self._words[self._base + _BYTES] += count
+
+    def stored(self, mark: int, files: int, count: int) -> tuple[int, int]:
+        """Files and bytes of the store now.
+
+        Args:
+            mark: of the last sweep that was noted; another one than before begins a new sum.
+            files, count: what it found, and bytes.
+        """
+        new_files, new_bytes = self._sum(_FILES), self._sum(_BYTES)
+        if self._swept[0] != mark:
+            for place, word in enumerate((mark, new_files, new_bytes)):
+                self._swept[place] = word
+        return max(0, files + new_files - self._swept[1]), max(0, count + new_bytes - self._swept[2])
 
     def pending(self) -> int:
         return self._sum(_PENDING)

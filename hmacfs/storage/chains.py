@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from hmacfs.storage.fsutil import DIRECTORY
+from hmacfs.storage.fsutil import DIRECTORY, fsync
 
 
 def open_chain(root: int, segments: Sequence[bytes], mode: int, umask: int) -> list[int]:
@@ -64,7 +64,7 @@ def sync_chain(chain: Sequence[int]) -> None:
     and not synced it yet. The deepest goes first because on a journalling filesystem its commit carries the others.
     """
     for fd in reversed(chain):
-        os.fsync(fd)
+        fsync(fd)
 
 
 def close_chain(chain: Sequence[int]) -> None:

@@ -8,10 +8,14 @@ import errno
 import fcntl
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+sync_seconds: deque[float] = deque(maxlen=16384)
+"""What the syncs of this file took, until somebody takes them. Appended to by any thread."""
 
 LOCK_SECONDS = 5.0
 """Longer than any sync that is made under a lock should take."""
@@ -43,9 +47,16 @@ class SyncFailed(OSError):
 def sync(fd: int) -> None:
     """Make a file's content and attributes durable. Raises SyncFailed."""
     try:
-        os.fsync(fd)
+        fsync(fd)
     except OSError as error:
         raise SyncFailed(error.errno, error.strerror) from error
+
+
+def fsync(fd: int) -> None:
+    """As ``os.fsync``, and how long it took is told."""
+    begun = time.perf_counter()
+    os.fsync(fd)
+    sync_seconds.append(time.perf_counter() - begun)
 
 
 def pause(seconds: float) -> None:
@@ -78,7 +89,7 @@ def try_flock(fd: int) -> bool:
 def sync_directory(path: str) -> None:
     """Make the entries of one directory durable."""
     with opened_directory(path) as fd:
-        os.fsync(fd)
+        fsync(fd)
 
 
 @contextmanager

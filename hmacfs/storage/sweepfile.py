@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from hmacfs.core.wallclock import Moment, Swept
+from hmacfs.core.wallclock import Moment, Stock, Swept
 from hmacfs.storage import fsutil
 from hmacfs.storage.base import os_errors_translated
 from hmacfs.storage.journal import boot_tag
@@ -47,7 +47,8 @@ class SweepFile:
             try:
                 with open(self._file, encoding="utf-8") as file:
                     values = json.load(file)
-                return Swept(*(_moment(values.get(name)) for name in _FIELDS))
+                last, trusted, tidied = (_moment(values.get(name)) for name in _FIELDS)
+                return Swept(last, trusted, tidied, Stock(**values.get("stock", {})))
             except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
                 return Swept()
 

@@ -128,7 +128,7 @@ class DraftFace:
         except BodyTooLong:
             self._resources.resumable.terminate(upload_id)  # the client's idea of the file is another one than ours
             raise
-        exchange.received = progress.offset - offset
+        exchange.received, exchange.is_continued = progress.offset - offset, offset > 0
         if not progress.is_complete:
             return Reply(204, [*offset_headers(progress), _INCOMPLETE])
         file_headers = self._resources.file_headers(progress.path, progress.entity)

@@ -32,7 +32,7 @@ from hmacfs.services.bans import BanList
 from hmacfs.services.deletions import Deletions
 from hmacfs.services.downloads import Download, DownloadRequest, Downloads
 from hmacfs.services.history import History
-from hmacfs.services.observer import Exchange, Observer
+from hmacfs.services.observer import SLOT, UPLOAD, Exchange, Observer
 from hmacfs.services.uploads import Uploads
 from hmacfs.web import errors, requests, responses, tus
 from hmacfs.web.body import body_of, leave_soon
@@ -125,6 +125,8 @@ class Files:
             path=_shown(url_path if raw is None else raw),
             client=site.trust.client(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")),
         )
+        if raw is not None:
+            exchange.route = UPLOAD if raw.startswith(UPLOADS) else SLOT
         face: Face | None = None
         try:
             face = self._face(environ, raw, exchange)

@@ -71,6 +71,7 @@ def downloaded(download: Download, path: SlotPath, offload: Offload, exchange: E
     if download.transfer is None:
         exchange.sent = len(download.content)
         return Reply(download.status, headers, download.content)
+    exchange.whole = download.length
     return Reply(download.status, headers, FileBody(download.transfer, download.first, download.length, exchange))
 
 

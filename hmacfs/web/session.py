@@ -42,7 +42,7 @@ class SessionFace:
             exchange.received = upload.total
         else:
             progress = sessions.put_piece(upload, Piece(said.first, said.last + 1), body, self._found)
-            exchange.received = said.length
+            exchange.received, exchange.is_continued = said.length, said.first > 0
         return self._told(progress)
 
     def dress(self, reply: Reply, error: RequestError) -> None:  # noqa: ARG002 - whatever it was

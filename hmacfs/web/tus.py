@@ -123,7 +123,7 @@ class TusFace:
         length = requests.body_length(environ)
         appending = Appending(offset, length, self._client, requests.wanted(environ))
         progress = self._resources.resumable.append(upload_id, appending, body_of(environ))
-        exchange.received = progress.offset - offset
+        exchange.received, exchange.is_continued = progress.offset - offset, offset > 0
         return progress
 
 

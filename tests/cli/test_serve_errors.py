@@ -200,6 +200,16 @@ def test_a_taken_port_is_told_at_once_and_names_listenport(way: Start, tmp_path:
 
 
 @both_ways
+def test_a_taken_port_of_operations_names_metricsport_and_a_way_out(way: Start, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+
+        ending = way(config_in(tmp_path, ListenPort=f"127.0.0.1:{free_port()}", MetricsPort=address))
+
+    assert_refused(ending, ("MetricsPort", address, "in use", 'MetricsPort = ""'))
+
+
+@both_ways
 def test_a_port_that_is_taken_on_ipv4_alone_is_taken(way: Start, tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as other:
         address = f":{other.getsockname()[1]}"

@@ -74,7 +74,8 @@ class MakeRun:
         self.folder = folder
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
-        self.env = environment(HMACFS_LISTENPORT=f"127.0.0.1:{self.port}", HMACFS_NUMCORES="1", **env)
+        ports = {"HMACFS_LISTENPORT": f"127.0.0.1:{self.port}", "HMACFS_METRICSPORT": f"127.0.0.1:{free_port()}"}
+        self.env = environment(HMACFS_NUMCORES="1", **{**ports, **env})
         self._files = (folder / ".git" / "stdout", folder / ".git" / "stderr")
         with open(self._files[0], "wb") as out, open(self._files[1], "wb") as err:
             self.process = subprocess.Popen(

@@ -116,7 +116,7 @@ def run_with_signal(arbiter: Arbiter, number: int, monkeypatch: pytest.MonkeyPat
 def test_ctrl_c_lets_transfers_finish_as_sigterm_does(monkeypatch: pytest.MonkeyPatch) -> None:
     arbiter = Arbiter.__new__(Arbiter)
     monkeypatch.setattr(arbiter, "stop", Mock(), raising=True)
-    config._on_starting(lambda: True)(arbiter)
+    config._on_starting(lambda: True, Mock())(arbiter)
 
     with pytest.raises(Ended):
         run_with_signal(arbiter, signal.SIGINT, monkeypatch)
@@ -171,7 +171,7 @@ def test_a_reload_is_made_only_when_it_can_succeed(may: bool) -> None:
     arbiter = Mock()
     reload = arbiter.handle_hup
 
-    config._on_starting(lambda: may)(arbiter)
+    config._on_starting(lambda: may, Mock())(arbiter)
     arbiter.handle_hup()
 
     assert reload.called is may

@@ -126,6 +126,7 @@ class Server:
             "StoreDir": str(folder / "store"),
             "StateDir": str(folder / "state"),
             "NumCores": 1,
+            "MetricsPort": f"127.0.0.1:{free_port()}",  # servers run side by side, and others on this machine
             **keys,
         }
         self.write_config()
@@ -161,6 +162,15 @@ class Server:
     def port(self) -> int:
         assert not isinstance(self.address, str)
         return self.address[1]
+
+    @property
+    def operations(self) -> tuple[str, int] | str:
+        """Where metrics and health are asked for."""
+        given = str(self.keys["MetricsPort"])
+        if given.startswith("unix:"):
+            return given.removeprefix("unix:")
+        host, _, port = given.rpartition(":")
+        return (host, int(port)) if port else self.address
 
     @property
     def url(self) -> str:

@@ -1,0 +1,159 @@
+"""Settings to what is counted, and to what operators ask: metrics and health, apart from the public or beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from hmacfs import __version__, offload
+from hmacfs.errors import RequestError, StorageBusy
+from hmacfs.offload import make_pool
+from hmacfs.services.bans import BanList
+from hmacfs.services.observer import OTHER, SLOT, UPLOAD, Observer
+from hmacfs.services.observers import Observers
+from hmacfs.settings import Settings, operations_address
+from hmacfs.state.failover import SharedState
+from hmacfs.state.scoreboard import Scoreboard
+from hmacfs.storage import figures, fsutil
+from hmacfs.storage.figures import Figures
+from hmacfs.telemetry import exposition
+from hmacfs.telemetry.counters import Counters
+from hmacfs.telemetry.exposition import Exposition, Reading
+from hmacfs.telemetry.latest import Latest
+from hmacfs.telemetry.metrics import MetricsObserver
+from hmacfs.web.operations import Answer, Operations
+from hmacfs.web.reply import Reply
+from hmacfs.web.requests import Environ
+
+METRICS = "/metrics"
+PATHS = (METRICS, "/health/live", "/health/ready", "/status.json")
+"""Every path of operations; each is a value of the label ``path``."""
+
+_TEXT_FRESH, _TEXT_PATIENCE = 1.0, 5.0
+_STORE_FRESH, _STORE_PATIENCE = 5.0, 1.0
+"""Seconds. A store that hangs delays an answer by one of them; its figures are the last known ones then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the gauges are read."""
+
+    board: Scoreboard
+    bans: BanList
+    state: SharedState
+
+
+class Counting:
+    """What this worker counts.
+
+    Args:
+        folder: of the server's counters, which the master has made; empty where nothing is counted.
+    """
+
+    def __init__(self, settings: Settings, folder: str, board: Scoreboard) -> None:
+        self._settings = settings
+        self._folder = folder if settings.metrics_enabled else ""
+        self._counters: Counters | None = None
+        self._observer: MetricsObserver | None = None
+        if self._folder:
+            counters = self._counters = Counters(self._folder, board.slot, _routes(settings.upload_sub_dir))
+            self._observer = MetricsObserver(counters, board.add_stored)
+
+    def observing(self, observer: Observer) -> Observer:
+        """``observer``, and beside it the one that counts."""
+        return observer if self._observer is None else Observers((observer, self._observer))
+
+    def tick(self) -> None:
+        """Count what pool threads have measured. Call it once a second in the worker's loop."""
+        if self._counters is not None:
+            self._counters.histogram("disk_queue_seconds").observe_all(offload.waits)
+            self._counters.histogram("fsync_duration_seconds").observe_all(fsutil.sync_seconds)
+
+    def operations(self, sources: Sources, answers: Mapping[str, Answer] | None = None) -> Operations:
+        """What answers the paths of operations; nothing where MetricsEnabled is false.
+
+        Args:
+            answers: those of ``PATHS`` that are not ours.
+        """
+        if not self._settings.metrics_enabled:
+            return Operations({}, is_apart=False)
+        is_apart = operations_address(self._settings) is not None
+        if self._counters is None or self._observer is None:  # another WSGI server, or a test: nobody counts
+            return Operations({**(answers or {})}, is_apart=is_apart)
+        for backend in sources.state.names:
+            self._counters.counter("backend_errors_total", backend)
+        scrape = _Scrape(self, self._settings, self._folder, sources, self._observer)
+        counters = self._counters
+        return Operations(
+            {METRICS: scrape.answer, **(answers or {})},
+            is_apart=is_apart,
+            count=lambda method, path: counters.request(method, path or OTHER).inc(),
+        )
+
+
+class _Scrape:
+    def __init__(
+        self, counting: Counting, settings: Settings, folder: str, sources: Sources, observer: MetricsObserver
+    ) -> None:
+        self._counting = counting
+        self._sources = sources
+        self._observer = observer
+        self._exposition = Exposition(folder, self._gauges)
+        self._threads = make_pool(1)
+        disk = make_pool(1)  # a thread of its own: a disk that hangs must not keep the rest from being told
+        look = partial(disk.run, figures.of_store, settings.store_dir)
+        self._store: Latest[Figures] = Latest(look, fresh=_STORE_FRESH, patience=_STORE_PATIENCE)
+        self._text: Latest[bytes] = Latest(self._make, fresh=_TEXT_FRESH, patience=_TEXT_PATIENCE)
+
+    def answer(self, _environ: Environ) -> Reply:
+        try:
+            self._store.get()
+        except Exception:  # noqa: BLE001, S110 - the last known figures, or none; who asks for health hears why
+            pass
+        try:
+            text = self._text.get()
+        except TimeoutError as error:
+            raise StorageBusy("the metrics were not read in time") from error
+        return Reply(200, [("Content-Type", exposition.CONTENT_TYPE), ("Content-Length", str(len(text)))], text)
+
+    def _make(self) -> bytes:
+        self._counting.tick()
+        text, torn = self._threads.run(self._exposition.text)
+        if torn:
+            self._observer.error("metrics", RequestError.code, torn)
+        return text
+
+    def _gauges(self) -> dict[str, Reading]:
+        load, serving = self._sources.board.load(), self._sources.state.serving()
+        readings: dict[str, Reading] = {
+            "memory_usage_bytes": load.memory,
+            "cpu_usage_percent": load.cpu,
+            "active_connections_total": load.connections,
+            "goroutines_count": load.greenlets,
+            "hmac_file_server_goroutines": load.greenlets,
+            "hmac_file_server_transfers_active": {"upload": load.uploads, "download": load.downloads},
+            "hmac_file_server_bans_active": self._sources.bans.active,
+            "hmac_file_server_backend_up": {name: name not in serving.down for name in self._sources.state.names},
+            "hmac_file_server_build_info": {__version__: 1},
+        }
+        if (store := self._store.value) is not None:
+            stock = store.stock
+            files, stored = self._sources.board.stored(stock.counted_ms, stock.files, stock.stored)
+            readings |= {
+                "hmac_file_server_sessions_active": store.sessions,
+                "hmac_file_server_store_free_bytes": store.free,
+                "hmac_file_server_store_files": files,
+                "hmac_file_server_store_bytes": stored,
+                "hmac_file_server_versions_kept": stock.versions,
+            }
+        return readings
+
+
+def _routes(prefix: str) -> dict[str, str]:
+    """Route templates by what a path leads to."""
+    base = f"/{prefix}" if prefix else ""
+    return {
+        SLOT: f"{base}/<path>",
+        UPLOAD: f"{base}/.uploads/<id>",
+        OTHER: OTHER,
+        **{path: path for path in PATHS},
+    }
