@@ -64,7 +64,8 @@ if [ "$purpose" = test ]; then
     # mysqlclient has no wheel: it is compiled against the client library and Python's headers.
     need_packages "what the tests need" \
         curl gcc pkg-config python3-dev default-libmysqlclient-dev nginx-light e2fsprogs xfsprogs strace \
-        redis-server postgresql mariadb-server-core fail2ban || exit 1
+        redis-server postgresql mariadb-server-core fail2ban \
+        prometheus systemd libseccomp2 logrotate openssl || exit 1
     # They run the upload clients of others. Debian's are asked for only where there are none.
     command -v chromium >/dev/null 2>&1 || need_packages "the browser of the tests" chromium || exit 1
     command -v npm >/dev/null 2>&1 || need_packages "node and npm" nodejs npm || exit 1
