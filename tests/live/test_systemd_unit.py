@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,10 @@ def run(line: str, server: Server, environ: dict[str, str]) -> "subprocess.Compl
     )
 
 
-def started_by_systemd(state: Path, *, wrapper: tuple[str, ...] = (), **keys: object) -> Server:
+def started_by_systemd(state: Path, *, wrapper: tuple[str, ...] = (), notify: str = "", **keys: object) -> Server:
     """A server whose command is ExecStart's; its secret comes as a credential."""
     (line,) = values(SERVICE, "ExecStart")
-    environ = environ_of(SERVICE, state)
+    environ = environ_of(SERVICE, state) | ({"NOTIFY_SOCKET": notify} if notify else {})
     server = Server(state, wrapper=wrapper, environ=environ, Secret="", LogFile=str(state / "log/hmacfs.log"), **keys)
     assert command_of(line, server.config) == [*OURS, "serve", "--config", str(server.config)]
     return server
@@ -110,34 +111,38 @@ def test_the_secret_of_the_credential_signs_and_none_is_made(state: Path) -> Non
     assert not (server.state_dir / "secret").exists()
 
 
-def test_systemd_is_told_of_readiness_once_the_server_listens(state: Path) -> None:
+def test_systemd_is_told_of_readiness_and_of_nothing_else(state: Path) -> None:
     with notify_socket(state / "notify") as told:
-        server = started_by_systemd(state)
-        server._environ["NOTIFY_SOCKET"] = str(state / "notify")
-        with server:
-            first = told.recv(4096)
-            told.setblocking(False)
+        with started_by_systemd(state, notify=str(state / "notify")) as server:
+            at_start = told.recv(4096)
+            first = server.worker()
             server.signal(signal.SIGHUP)
-            until(lambda: len(server.worker_pids()) == 1 and get(server, "none").status == 404, "a worker answers")
-            with pytest.raises(BlockingIOError):
-                told.recv(4096)
+            until(lambda: first not in server.worker_pids() and server.ready_workers(), "the worker was replaced")
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
 
-    assert b"READY=1" in first.split(b"\n")
+        told.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            told.recv(4096)
+
+    assert b"READY=1" in at_start.split(b"\n")
 
 
-def test_connections_that_come_at_readiness_are_answered(state: Path) -> None:
+def test_who_connects_at_readiness_is_answered(state: Path) -> None:
     with notify_socket(state / "notify") as told:
-        server = started_by_systemd(state)
-        environ = os.environ | server._environ | {"NOTIFY_SOCKET": str(state / "notify")}
-        command = command_of(values(SERVICE, "ExecStart")[0], server.config)
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            assert b"READY=1" in told.recv(4096)
+        server = started_by_systemd(state, notify=str(state / "notify"))
+        answer = []
 
-            assert put(client_of(server), "a/first", b"x").status == 201
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+        def when_ready() -> None:
+            told.recv(4096)
+            answer.append(put(client_of(server), "a/first", b"x"))
+
+        with ThreadPoolExecutor(1) as pool:
+            client = pool.submit(when_ready)
+            with server:
+                client.result(30)
+
+    assert answer[0].status == 201
 
 
 def test_a_reload_that_would_not_serve_fails_before_the_signal(state: Path) -> None:
