@@ -7,6 +7,7 @@ set -eu
 
 purpose=$1
 venv=$2
+root=
 python=${PYTHON:-python3}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -61,10 +62,19 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 if [ "$purpose" = test ]; then
+    # promtool comes with a whole Prometheus, whose service would take port 9090 from `make run`.
+    had_prometheus=no
+    if command -v dpkg-query >/dev/null 2>&1 && have_packages prometheus; then
+        had_prometheus=yes
+    fi
     # mysqlclient has no wheel: it is compiled against the client library and Python's headers.
     need_packages "what the tests need" \
         curl gcc pkg-config python3-dev default-libmysqlclient-dev nginx-light e2fsprogs xfsprogs strace \
-        redis-server postgresql mariadb-server-core fail2ban prometheus || exit 1
+        redis-server postgresql mariadb-server-core fail2ban \
+        prometheus systemd libseccomp2 logrotate openssl || exit 1
+    if [ "$had_prometheus" = no ] && [ -d /run/systemd/system ]; then
+        $root systemctl disable --now prometheus >/dev/null 2>&1 || say "hmacfs: prometheus.service may have port 9090 now"
+    fi
     # They run the upload clients of others. Debian's are asked for only where there are none.
     command -v chromium >/dev/null 2>&1 || need_packages "the browser of the tests" chromium || exit 1
     command -v npm >/dev/null 2>&1 || need_packages "node and npm" nodejs npm || exit 1
