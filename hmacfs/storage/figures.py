@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 
 from hmacfs.core.wallclock import Stock
-from hmacfs.storage.storedir import PRIVATE
 from hmacfs.storage.partialfolders import DATA
+from hmacfs.storage.storedir import PRIVATE
 from hmacfs.storage.sweepfile import SweepFile
 
 MOST_SESSIONS = 100_000
