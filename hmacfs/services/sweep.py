@@ -197,7 +197,8 @@ class Sweep:
 
     def _remove_leaving(self) -> None:
         leaving, self._leaving = self._leaving, {}
-        for (is_version, reason), files in leaving.items():
+        # Versions first: a file that goes takes along what is left of them, and a plan could not tell those.
+        for (is_version, reason), files in sorted(leaving.items(), key=lambda item: not item[0][0]):
             shelf = self._grounds.versions if is_version else self._grounds.files
             if shelf is not None:
                 self._remove(shelf, files, reason)

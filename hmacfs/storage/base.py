@@ -121,9 +121,9 @@ class Storage(Protocol):
             watch: gets the content first, in the same job; what it raises ends the job.
         """
 
-    def delete(self, path: SlotPath) -> bool:
+    def delete(self, path: SlotPath) -> "Deleted | None":
         """Remove the file, what is kept of it, the slot's partials, and folders that are empty then; durable as
-        configured. Who reads it goes on. Returns whether there was one.
+        configured. Who reads it goes on. Returns None where there was none.
         """
 
     def free_bytes(self) -> int:
@@ -163,6 +163,22 @@ class OldVersion:
     number: int
     entity: Entity
     metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class GoneVersion:
+    """A version that went. Attributes: size: bytes it had, shared with others or not."""
+
+    number: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A file that was deleted. Attributes: versions: what went along."""
+
+    size: int
+    versions: Sequence[GoneVersion] = ()
 
 
 class Versions(Protocol):

@@ -6,15 +6,16 @@ Every system call of a request runs in the disk pool, but for what the kernel an
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
+from hmacfs.core.retention import Held
 from hmacfs.errors import FileExists, Gone, NotFound, PathConflict
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import fsutil
-from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
+from hmacfs.storage.base import Deleted, Entity, GoneVersion, Metadata, os_errors_translated, translated
 from hmacfs.storage.folders import Folders
 from hmacfs.storage.metadata import Attributes, MetadataKeeper, Sidecars
 from hmacfs.storage.slotlocks import SlotLocks, patiently, slot_name
@@ -53,13 +54,15 @@ class LocalStorage:
         slot's partials have no purpose any more. It must not raise."""
         self.place: Callable[[SlotPath, Incoming], Placed] = self._place_new
         """Gives a complete file its name, in the disk pool. Another one than ours may replace what is there."""
-        self.on_deleting: Callable[[SlotPath], None] = _nothing
-        """Called in the disk pool, under the path's lock, before a file is deleted; raises OSError."""
+        self.on_deleting: Callable[[SlotPath], Sequence[GoneVersion]] = _none_kept
+        """Called in the disk pool, under the path's lock, before a file is deleted: what is kept of it goes; what that
+        was. Raises OSError."""
         self.on_last_name: Callable[[int, str], None] = _nobody
         """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
         self.is_buried: Callable[[SlotPath], bool] = _never
         """Asked in the disk pool whether a path is gone and known to be."""
         umask = fsutil.current_umask()
+        self._place = os.fsencode(store_dir)
         with os_errors_translated():
             self._root = os.open(store_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.locks = SlotLocks(os.path.join(store_dir, PRIVATE, "slots.lock"))
@@ -95,7 +98,7 @@ class LocalStorage:
         with os_errors_translated():
             return patiently(self.short, self._store, path, content, metadata, conditions, watch)
 
-    def delete(self, path: SlotPath) -> bool:
+    def delete(self, path: SlotPath) -> Deleted | None:
         with os_errors_translated():
             return patiently(self.disk, self._delete, path)
 
@@ -162,7 +165,7 @@ class LocalStorage:
         self.on_published(path)
         return entity
 
-    def _delete(self, path: SlotPath) -> bool:
+    def _delete(self, path: SlotPath) -> Deleted | None:
         """In an order that a crash may cut anywhere: old versions, the name, then what only the file needed, then empty
         folders."""
         *parents, name = path.segments
@@ -170,24 +173,36 @@ class LocalStorage:
             chain = fsutil.open_existing_chain(self._root, parents)
         except OSError as error:
             if fsutil.is_missing(error):
-                return False
+                return None
             raise
         try:
             with self.locks.held(slot_name(path)):
-                if self.files.entity_at(path) is None:
-                    return False
-                self.on_deleting(path)
+                current = self.files.entity_at(path)
+                if current is None:
+                    return None
+                versions = self.on_deleting(path)
                 try:
                     self.drop_name(chain[-1], name)
                 except FileNotFoundError:  # by other hands, just now
-                    return False
+                    return None
             if self.syncs_directories:
                 os.fsync(chain[-1])
             self.on_published(path)
             fsutil.remove_empty_chain(chain, parents)
         finally:
             fsutil.close_chain(chain)
-        return True
+        return Deleted(current.size, versions)
+
+    def held_at(self, path: SlotPath) -> Held | None:
+        """The file at ``path`` as retention judges it. For jobs of the disk pool; raises OSError."""
+        found = self.files.entity_at(path)
+        if found is None:
+            return None
+        try:
+            ends = self.claimed_end(os.path.join(self._place, path.raw), found)
+        except FileNotFoundError:
+            return None
+        return Held(path, found.inode, found.size, found.modified_ns, ends)
 
     def claimed_end(self, place: bytes, entity: Entity) -> int:
         """When the file at an absolute path is to go by its uploader's claim, 0 for never. Blocks."""
@@ -290,6 +305,11 @@ class LocalStorage:
 
 def _nothing(_path: SlotPath) -> None:
     """Nobody wants to know."""
+
+
+def _none_kept(_path: SlotPath) -> Sequence[GoneVersion]:
+    """Nothing is kept of any file."""
+    return ()
 
 
 def _nobody(_inode: int, _sha256: str) -> None:

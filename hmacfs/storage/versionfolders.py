@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hmacfs.core import paths, versions
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.retention import Held
 from hmacfs.core.versions import DAY, Ledger
 from hmacfs.errors import BadPath, ConfigError
 from hmacfs.storage import fsutil
@@ -43,6 +44,7 @@ class KeptVersion:
         slot: the folder of its path.
         path: None where the ledger that tells it was lost.
         expires_at: as in Metadata.
+        file: the current file under the path, where it is known.
     """
 
     slot: str
@@ -50,6 +52,7 @@ class KeptVersion:
     number: int
     entity: Entity
     expires_at: int = 0
+    file: Held | None = None
 
 
 class VersionFolders:
@@ -105,6 +108,7 @@ class VersionFolders:
     def kept(self, slot: str) -> list[KeptVersion]:
         """What is there, the oldest first."""
         path = self.ledger(slot)[0]
+        file = None if path is None else self._storage.held_at(path)
         found = []
         for number in self.numbers(slot):
             place = os.path.join(self.at(slot), str(number))
@@ -114,7 +118,7 @@ class VersionFolders:
                 ends = self._storage.claimed_end(os.fsencode(place), entity)
             except FileNotFoundError:
                 continue
-            found.append(KeptVersion(slot, path, number, entity, ends))
+            found.append(KeptVersion(slot, path, number, entity, ends, file))
         return found
 
     def leftover(self, slot: str, current: Entity | None) -> int | None:

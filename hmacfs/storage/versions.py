@@ -11,7 +11,7 @@ from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import WriteConditions
 from hmacfs.errors import NotFound, PreconditionFailed, TooManyVersions
-from hmacfs.storage.base import OldVersion, os_errors_translated
+from hmacfs.storage.base import GoneVersion, OldVersion, os_errors_translated
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.replacing import Replacing
 from hmacfs.storage.slotlocks import patiently, slot_name
@@ -95,13 +95,16 @@ class LocalVersions:
         with os_errors_translated():
             return patiently(self._storage.disk, self._remove, version)
 
-    def forget(self, path: SlotPath) -> None:
-        """The file is about to be deleted: remove what is kept of it. For jobs of the disk pool that hold the path's
-        lock; raises OSError."""
+    def forget(self, path: SlotPath) -> Sequence[GoneVersion]:
+        """The file is about to be deleted: remove what is kept of it; what that was. For jobs of the disk pool that
+        hold the path's lock; raises OSError."""
         slot = slot_name(path)
-        if os.path.isdir(self._folders.at(slot)):
-            self._folders.drop(slot, self._folders.numbers(slot))
-            self._folders.forget(slot)
+        if not os.path.isdir(self._folders.at(slot)):
+            return ()
+        gone = [GoneVersion(kept.number, kept.entity.size) for kept in self._folders.kept(slot)]
+        self._folders.drop(slot, self._folders.numbers(slot))
+        self._folders.forget(slot)
+        return gone
 
     def sweep(self) -> Iterator[Sequence[Removed]]:
         """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs; by
