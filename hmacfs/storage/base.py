@@ -87,13 +87,13 @@ class Staged(Protocol):
         """
 
     def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
-        """Make the file visible under its path, durable as configured. From the moment it is visible nothing undoes it.
+        """Make the file visible under its path, durable as configured. Once this returns nothing undoes it.
 
         With versioning a file that is there becomes a version, unless it has the same content: then it stays, and is
         the answer.
 
         Raises FileExists when the path was taken meanwhile (without versioning), PathConflict when it cannot be a file,
-        Gone when its file has gone; TooManyVersions, PreconditionFailed.
+        Gone when its file has gone, or its time is over; TooManyVersions, PreconditionFailed.
         """
 
     def discard(self) -> None:

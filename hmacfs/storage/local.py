@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from hmacfs.core.paths import SlotPath
@@ -52,7 +53,7 @@ class LocalStorage:
         self.on_published: Callable[[SlotPath], None] = _nothing
         """Called in the disk pool when a file was published at once, without a partial of its own, or was deleted: the
         slot's partials have no purpose any more. It must not raise."""
-        self.place: Callable[[SlotPath, Incoming], Placed] = self._place_new
+        self.place: Callable[[SlotPath, Incoming], Placed] = self.name_new
         """Gives a complete file its name, in the disk pool. Another one than ours may replace what is there."""
         self.on_deleting: Callable[[SlotPath], Sequence[GoneVersion]] = _none_kept
         """Called in the disk pool, under the path's lock, before a file is deleted: what is kept of it goes; what that
@@ -61,6 +62,8 @@ class LocalStorage:
         """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
         self.is_buried: Callable[[SlotPath], bool] = _never
         """Asked in the disk pool whether a path is gone and known to be."""
+        self.is_over: Callable[[Held], bool] = _never_over
+        """Asked in the disk pool whether a file's time is over, so that the next sweep takes it."""
         umask = fsutil.current_umask()
         self._place = os.fsencode(store_dir)
         with os_errors_translated():
@@ -131,7 +134,17 @@ class LocalStorage:
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
         finally:
             os.close(fd)
-        raise PathConflict if is_directory else FileExists
+        if is_directory:
+            raise PathConflict
+        self.refuse_over(path)
+        raise FileExists
+
+    def refuse_over(self, path: SlotPath) -> None:
+        """Raises Gone where the time of the file that is there is over: it goes with the next sweep, and nothing takes
+        its place until then that would go with it. For jobs of the disk pool."""
+        held = self.held_at(path)
+        if held is not None and self.is_over(held):
+            raise Gone
 
     def refuse_buried(self, path: SlotPath) -> None:
         """Raises Gone where nothing is and it is known that something was. For jobs of the disk pool."""
@@ -202,7 +215,7 @@ class LocalStorage:
             ends = self.claimed_end(os.path.join(self._place, path.raw), found)
         except FileNotFoundError:
             return None
-        return Held(path, found.inode, found.size, found.modified_ns, ends)
+        return _held(path, found, ends)
 
     def claimed_end(self, place: bytes, entity: Entity) -> int:
         """When the file at an absolute path is to go by its uploader's claim, 0 for never. Blocks."""
@@ -227,8 +240,8 @@ class LocalStorage:
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
         is_ready = False
-        if self.is_buried(path) and self.files.entity_at(path) is None:
-            raise Gone
+        if metadata.expires_at and self.is_over(_held(path, entity, metadata.expires_at)):
+            raise Gone  # 201 says that GET works
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
@@ -250,6 +263,36 @@ class LocalStorage:
         finally:
             fsutil.close_chain(chain)
         return found
+
+    def name_new(self, path: SlotPath, incoming: Incoming) -> Placed:
+        """Give a file a free path. Raises FileExistsError when it is taken, Gone when its file has gone.
+
+        Asked once the name is there, and without the path's lock: who deletes buries the path before the name goes. So
+        what was linked behind a deletion finds the grave, however long its data took to be synced.
+        """
+        chain = self.folders.name_new(path, incoming.link)
+        try:
+            self.refuse_revived(path, incoming.entity, chain)
+        except BaseException:
+            fsutil.close_chain(chain)
+            raise
+        return incoming.entity, chain
+
+    def refuse_revived(self, path: SlotPath, entity: Entity, chain: Sequence[int]) -> None:
+        """Take back the name of a file that was linked under a buried path, and raise Gone. For jobs of the disk pool;
+        raises OSError.
+
+        Args:
+            chain: open directories of the path, which go where they are empty.
+        """
+        if not self.is_buried(path):
+            return
+        name = path.segments[-1]
+        with suppress(FileNotFoundError):  # the deletion has found it
+            if os.stat(name, dir_fd=chain[-1], follow_symlinks=False).st_ino == entity.inode:
+                os.unlink(name, dir_fd=chain[-1])
+        fsutil.remove_empty_chain(chain, path.segments[:-1])
+        raise Gone
 
     def forget_metadata(self, entity: Entity) -> None:
         """A complete file is not stored after all."""
@@ -288,9 +331,6 @@ class LocalStorage:
         found = self.files.entity_at(path)
         return found is not None and found.inode == entity.inode
 
-    def _place_new(self, path: SlotPath, incoming: Incoming) -> Placed:
-        return incoming.entity, self.folders.name_new(path, incoming.link)
-
     def _has_attributes(self) -> bool:
         fd, name = self.staging.create()
         try:
@@ -314,6 +354,15 @@ def _none_kept(_path: SlotPath) -> Sequence[GoneVersion]:
 
 def _nobody(_inode: int, _sha256: str) -> None:
     """Nobody else has a name of it."""
+
+
+def _held(path: SlotPath, entity: Entity, expires_at: int) -> Held:
+    return Held(path, entity.inode, entity.size, entity.modified_ns, expires_at)
+
+
+def _never_over(_held: Held) -> bool:
+    """Files stay for ever."""
+    return False
 
 
 def _never(_path: SlotPath) -> bool:

@@ -48,18 +48,20 @@ class Replacing:
         """As LocalStorage.place: link the file under a free path, or replace the one that is there."""
         if not incoming.conditions.if_match:
             try:
-                return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                return self._storage.name_new(path, incoming)
             except FileExistsError:
                 self.is_taken(path)
         for _ in range(_ROUNDS):
             current, is_equal = self._compared(path, incoming)
             with self._storage.locks.held(slot_name(path)):
+                # Also where a file is there: what somebody linked behind a deletion is taken back without the lock.
+                self._storage.refuse_buried(path)
+                self._storage.refuse_over(path)
                 if self._storage.files.entity_at(path) != current:
                     continue
                 if not incoming.conditions.hold(current.etag if current else None):
                     raise PreconditionFailed
                 if current is None:  # removed since we found it
-                    self._storage.refuse_buried(path)
                     return incoming.entity, self._storage.folders.name_new(path, incoming.link)
                 if is_equal:
                     return self._stays(path, current, incoming)
