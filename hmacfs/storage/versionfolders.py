@@ -131,8 +131,11 @@ class VersionFolders:
         return newest if is_current else None
 
     def prune(self, slot: str) -> list[tuple[int, int]]:
-        """Remove the oldest ones beyond MaxVersions: number and bytes freed of each."""
-        return self.drop(slot, versions.surplus(self.numbers(slot), self._most))
+        """Remove those beyond MaxVersions: number and bytes freed of each."""
+        numbers = self.numbers(slot)
+        if len(numbers) <= self._most:
+            return []
+        return self.drop(slot, versions.surplus(numbers, self._most, self.ledger(slot)[1], self._clock()))
 
     def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """Remove these: number and bytes freed of each. For who holds the path's lock."""

@@ -267,6 +267,26 @@ def test_if_none_match_of_a_star_never_replaces(archive: Archive, each_way: bool
     assert archive.read() == b"first"
 
 
+def test_a_url_that_is_sent_again_and_again_leaves_the_genuine_versions_for_the_day(reopen: Open, wall: Wall) -> None:
+    archive = reopen(most=5, per_day=10)
+    for number in range(7):
+        archive.put(content_of(f"genuine-{number}"))
+        wall.time += DAY
+
+    for number in range(10):
+        archive.put(content_of(f"replay-{number}", 200 + number))
+        wall.time += 60
+    with pytest.raises(TooManyVersions):
+        archive.put(content_of("replay-10", 300))
+
+    old, current = archive.names()
+    assert old == ["genuine-3", "genuine-4", "genuine-5", "genuine-6", "replay-8"]
+    assert current == "replay-9"
+    wall.time += DAY
+    archive.put(content_of("genuine-7"))
+    assert archive.names() == (["genuine-4", "genuine-5", "genuine-6", "replay-8", "replay-9"], "genuine-7")
+
+
 def test_a_path_takes_versions_per_day_and_then_no_more_until_the_day_is_over(
     reopen: Open, wall: Wall, each_way: bool
 ) -> None:
