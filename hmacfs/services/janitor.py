@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hmacfs.core.wallclock import Moment, Swept, has_run_ahead, is_due
-from hmacfs.errors import RequestError, StateUnavailable
+from hmacfs.errors import StateUnavailable
 from hmacfs.services.grounds import Means
 from hmacfs.services.sweep import LEAST_REST, Report, Sweep, remove_stale_uploads
 from hmacfs.state.base import Upkeep
@@ -181,5 +181,5 @@ class Janitor:
         while not self._ending.wait(self._schedule.look):
             try:
                 self.look()
-            except RequestError as error:  # a full or failing disk: the next sweep tries again
+            except Exception as error:  # noqa: BLE001 - a full or failing disk, or our fault: the next one tries again
                 self._means.observer.sweep_failed(error)

@@ -116,6 +116,7 @@ class LocalShelf:
             # It went meanwhile, something else is there now, or it is closed to us, like lost+found.
             if fsutil.is_missing(error) or error.errno == errno.EACCES:
                 return
+            error.filename = os.path.join(self._root, raw)  # so far it has the last segment only
             raise
         try:
             yield from self._below(inner, raw + b"/", depth + 1)

@@ -85,8 +85,8 @@ class LocalVersions:
     def each(self) -> Iterator[KeptVersion]:
         """Every version of the store, folder by folder, the oldest of a path first. Memory does not grow with it."""
         with os_errors_translated():
-            for group in sorted(self._storage.disk.run(os.listdir, self._folders.root)):
-                for slot in sorted(self._storage.disk.run(os.listdir, os.path.join(self._folders.root, group))):
+            for group in sorted(self._storage.disk.run(self._folders.groups)):
+                for slot in sorted(self._storage.disk.run(self._folders.slots, group)):
                     yield from self._storage.disk.run(self._folders.kept, slot)
 
     def remove(self, version: KeptVersion) -> int | None:
@@ -110,8 +110,8 @@ class LocalVersions:
         """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs; by
         path, what went of each."""
         with os_errors_translated():
-            for group in self._storage.disk.run(os.listdir, self._folders.root):
-                for slot in self._storage.disk.run(os.listdir, os.path.join(self._folders.root, group)):
+            for group in self._storage.disk.run(self._folders.groups):
+                for slot in self._storage.disk.run(self._folders.slots, group):
                     yield patiently(self._storage.disk, self._tidy, slot)
 
     # Looking

@@ -11,7 +11,7 @@ import pytest
 
 from hmacfs.core import retry
 from hmacfs.core.retention import AgeRule, Policy
-from hmacfs.core.wallclock import Moment
+from hmacfs.core.wallclock import Moment, Swept
 from hmacfs.errors import StateUnavailable, StorageFailed
 from hmacfs.services import janitor as module
 from hmacfs.services.grounds import Grounds, Means
@@ -181,19 +181,38 @@ def test_it_sweeps_by_itself_again_and_again(yard: Yard) -> None:
 def test_a_sweep_that_fails_is_told_and_the_next_one_tries_again(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.begin("token-of-client-1", "a/b.jpg")
     yard.ahead = TTL + 10
-    real = os.listdir
+    real = os.scandir
 
     def fail(path: str) -> list[str]:
         raise OSError(5, "Input/output error")
 
     with running(yard.janitor(0.01)):
-        monkeypatch.setattr(os, "listdir", fail)
+        monkeypatch.setattr(os, "scandir", fail)
         until(lambda: len(yard.told.failures) >= 2, "two sweeps have failed")
-        monkeypatch.setattr(os, "listdir", real)
+        monkeypatch.setattr(os, "scandir", real)
         until(lambda: yard.told.expired, "the next one succeeds")
 
     assert set(yard.told.failures) == {StorageFailed.__name__}
     assert yard.told.expired == ["a/b.jpg"]
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_an_unforeseen_error_is_told_and_does_not_end_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard.begin("token-of-client-1", "a/b.jpg")
+    yard.ahead = TTL + 10
+    errors = [ValueError("unforeseen"), RecursionError("deep"), OverflowError("inf")]
+    real = SweepFile.load
+
+    def load(notes: SweepFile) -> Swept:
+        if errors:
+            raise errors.pop()
+        return real(notes)
+
+    monkeypatch.setattr(SweepFile, "load", load)
+    with running(yard.janitor(0.01)):
+        until(lambda: yard.told.expired, "the next one succeeds")
+
+    assert yard.told.failures[:3] == ["OverflowError", "RecursionError", "ValueError"]
 
 
 @pytest.mark.usefixtures("in_no_time")

@@ -566,6 +566,53 @@ def test_a_bare_store_of_another_server_is_swept_without_harm(archive: Archive) 
     archive.versions.forget(slot())
 
 
+def test_a_sweep_passes_over_what_is_not_ours(reopen: Open, store: Path) -> None:
+    archive = reopen(most=1)
+    archive.put(b"first")
+    archive.put(b"second")
+    root, name = store / ".hmacfs/versions", slot_name(slot())
+    for folder in ("ab/xyz", "zz/" + "ab" * 16, f"{name[:2]}/{name}/9", "cd/" + "ab" * 16):
+        (root / folder).mkdir(parents=True)
+    strays = [".nfs0001", "ab/.nfs0002", "ab/xyz/7", "cd/" + "ab" * 16 + "/3", f"{name[:2]}/{name}/{'9' * 23}", "ab/07"]
+    for stray in strays:
+        (root / stray).write_text("not ours")
+
+    assert archive.tidied() == []
+    assert [each.number for each in archive.versions.each()] == [1]
+    archive.put(b"third")
+
+    assert archive.old() == {2: b"second"}
+    assert [stray for stray in strays if not (root / stray).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"path": "a/b.jpg", "highest": 1e400, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [1e400, NaN]}',
+        '{"path": "a/b.jpg", "highest": -1, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1%s, "made": []}' % ("0" * 300),
+        '{"path": "\\ud800", "highest": 1, "made": []}',
+        "[" * 100_000,
+        "[]",
+        "\0",
+        "",
+    ],
+)
+def test_a_damaged_ledger_counts_as_empty(reopen: Open, store: Path, content: str) -> None:
+    archive = reopen(per_day=5)
+    archive.put(b"first")
+    archive.put(b"second")
+    (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
+    ledger.write_text(content)
+
+    assert archive.tidied() == []
+    assert [each.number for each in archive.versions.each()] == [1]
+    archive.put(b"third")
+
+    assert archive.old() == {1: b"first", 2: b"second"}
+
+
 def test_plain_metadata_is_what_the_tests_above_put(archive: Archive) -> None:
     archive.put(b"x")
 
