@@ -105,7 +105,8 @@ class Janitor:
                     self._sweep(swept, now, force=False)
             elif is_due(swept.tidied, now, self._schedule.tidying):
                 self._notes.save(replace(swept, tidied=now))
-                remove_stale_uploads(self._means)
+                if not has_run_ahead(swept.trusted, now):  # else the next sweep finds out whether to believe it
+                    remove_stale_uploads(self._means)
 
     def sweep(self, *, force: bool = False) -> Report | None:
         """Sweep now, due or not; None while somebody else does.

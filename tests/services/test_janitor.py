@@ -64,13 +64,15 @@ class Yard:
     def clocks(self) -> Moment:
         return Moment(time.time() + self.ahead, time.monotonic() + self.steady, self.boot)
 
-    def janitor(self, interval: float = 1000.0, holder: str = "here") -> Janitor:
+    def janitor(
+        self, interval: float = 1000.0, holder: str = "here", tidying: float | None = None, *, removes: bool = True
+    ) -> Janitor:
         store, storage = str(self.shelf.store), self.shelf.storage
         graves = LocalGraves(store, storage.disk)
         leftovers = LocalLeftovers(store, storage.disk, time.time)
         grounds = Grounds(LocalShelf(storage, store, graves), leftovers, graves, self.shelf.partials)
-        means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic)
-        schedule = Schedule(interval, interval)
+        means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic, removes)
+        schedule = Schedule(interval, interval if tidying is None else tidying)
         return Janitor(means, SweepFile(store), self.tier, holder, schedule, self.clocks)
 
     def later(self, seconds: float) -> None:
@@ -445,6 +447,43 @@ def test_where_less_than_half_would_go_a_clock_that_has_run_ahead_is_believed(ag
 
     assert aged.told.doubts == []
     assert len(aged.stored()) == 120
+
+
+def test_a_doubted_clock_removes_no_unfinished_upload_in_a_sweep(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.later(1001)
+    aged.ahead += 365 * 86400
+
+    aged.janitor().look()
+    assert (aged.told.doubts, aged.told.expired) == ([(120, 120)], [])
+    assert len(aged.shelf.names()) > 0
+    aged.janitor().sweep(force=True)
+
+    assert aged.told.expired == ["a/b.jpg"]
+
+
+def test_a_clock_that_has_run_ahead_removes_no_unfinished_upload_before_a_sweep_has_judged_it(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.later(11)
+    aged.ahead += 365 * 86400
+    janitor = aged.janitor(tidying=10.0)
+
+    janitor.look()
+
+    assert (aged.told.sweeps, aged.told.expired) == (1, [])
+    aged.ahead -= 365 * 86400
+    aged.later(TTL)
+    aged.janitor(interval=10_000, tidying=10.0).look()
+    assert (aged.told.sweeps, aged.told.expired) == (1, ["a/b.jpg"])
+
+
+def test_a_plan_with_a_doubted_clock_names_no_unfinished_upload(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.ahead += 365 * 86400
+
+    report = aged.janitor(removes=False).plan()
+
+    assert (report.uploads, aged.told.expired, aged.told.doubts) == (0, [], [(120, 120)])
 
 
 def test_a_plan_doubts_too_and_notes_nothing(aged: Yard) -> None:
