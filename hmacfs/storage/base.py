@@ -181,6 +181,22 @@ class Deleted:
     versions: Sequence[GoneVersion] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RemovedVersion:
+    """A version that went while its file stayed, or that a cut off deletion had left.
+
+    Attributes:
+        path: None where the ledger that tells it was lost.
+        freed: bytes.
+        reason: "MaxVersions", or "DELETE" where its file is gone.
+    """
+
+    path: SlotPath | None
+    number: int
+    freed: int
+    reason: str
+
+
 class Versions(Protocol):
     """What is kept of replaced files, and whether a file may be replaced now."""
 
@@ -199,6 +215,9 @@ class Versions(Protocol):
 
     def open(self, path: SlotPath, number: int, *, with_content: bool) -> Stored:
         """As Storage.open, for one version. Raises NotFound."""
+
+    def pruned(self) -> Sequence[RemovedVersion]:
+        """What uploads have pushed out since the last call, for the log."""
 
 
 class SharedContent(Protocol):
