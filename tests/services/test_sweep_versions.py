@@ -171,7 +171,7 @@ STORED = st.tuples(st.integers(0, 2), st.integers(1, 9), st.integers(0, 3 * HOUR
 """One PUT: path, size, age, and seconds until its own end."""
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(puts=st.lists(STORED, max_size=10), most=st.integers(0, 40), ttl=st.none() | st.integers(1, 3 * HOUR))
 def test_plan_and_sweep_take_what_a_simple_model_says(
     tmp_path: Path, puts: list[tuple[int, int, int, int]], most: int, ttl: int | None
