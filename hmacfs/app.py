@@ -152,7 +152,13 @@ def create_app(
         uploads=uploads,
         downloads=downloads,
         deletions=Deletions(
-            shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries, shop.admission.check_rate
+            shop.storage,
+            shop.authority,
+            shop.recorder,
+            shop.kept.graves,
+            shop.retries,
+            shop.admission.check_rate,
+            shop.observer,
         ),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,

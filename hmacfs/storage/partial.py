@@ -17,7 +17,7 @@ from hmacfs.core import upload
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, State
 from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadGone
-from hmacfs.storage import fsutil, private
+from hmacfs.storage import chains, fsutil, private
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.claim import LocalClaim, claimed
 from hmacfs.storage.journal import META, Journal
@@ -242,10 +242,20 @@ class LocalPartial:
             entity = storage.files.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
+            self._refuse_revived(entity)
             storage.folders.sync_name(self.header.path)
             return entity
         finally:
             os.close(folder)
+
+    def _refuse_revived(self, entity: Entity) -> None:
+        """The crash may have come before it was seen that the path is buried."""
+        storage, path = self._home.storage, self.header.path
+        chain = storage.folders.chain_to(path)
+        try:
+            storage.refuse_revived(path, entity, chain)
+        finally:
+            chains.close_chain(chain)
 
     def _replace(self, other: "LocalPartial") -> None:
         self._want(other._wanted())

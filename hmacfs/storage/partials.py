@@ -21,6 +21,7 @@ from hmacfs.storage.partial import LocalPartial
 from hmacfs.storage.partialfolders import DATA, DRAFT, LOG, UNNAMED, PartialFolders, key_of
 from hmacfs.storage.partialsweep import PartialSweep
 from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.storedir import GROUP, folders_in
 from hmacfs.storage.turns import Turns
 
 T = TypeVar("T")
@@ -83,9 +84,8 @@ class LocalPartials:
     def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
         sweeping = PartialSweep(self, self._ttl, self._clock)
         removed: list[tuple[str, str, float]] = []
-        for group in self._run(os.listdir, self.folders.root):
-            if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
-                removed += self._run(sweeping.group, group, removes)
+        for group in self._run(folders_in, self.folders.root, GROUP):
+            removed += self._run(sweeping.group, group, removes)
         if removes:
             self._run(sweeping.tokens)
         return removed
@@ -109,7 +109,7 @@ class LocalPartials:
         """For jobs of the disk pool; None when there is none of this name, or it has ended, or cannot be read."""
         try:
             journal = self.folders.journal(slot, name)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         try:
             header, data_name = journal.header()

@@ -56,6 +56,13 @@ def test_a_token_without_an_expiry_of_the_file_keeps_it_for_ever() -> None:
     assert verdict.file_expires_at == 0
 
 
+@pytest.mark.parametrize(("end", "reason"), [(NOW - 1, "expired"), (NOW, "expired"), (NOW + 1, "ok")])
+def test_a_file_that_would_be_over_at_once_is_not_admitted(end: int, reason: str) -> None:
+    verdict = judged(token(expires=end))
+
+    assert (verdict.reason, verdict.file_expires_at) == (reason, end)
+
+
 def test_a_token_without_an_uploader_is_accepted() -> None:
     assert judged(token(sub=None)) == Verdict("ok", PNG, "", NOW + 86400)
 

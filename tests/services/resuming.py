@@ -51,6 +51,10 @@ PLACES = 5
 class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int]] = []
+        self.pruned: list[tuple[str, int, int, str]] = []
+
+    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+        self.pruned.append((name, number, size, reason))
 
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
         self.completed.append((name, size))
