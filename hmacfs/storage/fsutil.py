@@ -304,7 +304,10 @@ def replace_link(source: str, target: str) -> None:
     draft = f"{target}.{os.urandom(8).hex()}"
     os.link(source, draft, follow_symlinks=False)
     os.rename(draft, target)
-    remove_file(draft)  # still there where somebody was faster and both are names of one file (rename(2))
+    try:
+        os.unlink(draft)  # still there where somebody was faster and both are names of one file (rename(2))
+    except FileNotFoundError:
+        pass
 
 
 def write_private(path: str, content: bytes) -> None:
