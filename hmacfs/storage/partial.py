@@ -230,10 +230,20 @@ class LocalPartial:
 
     def _link(self, fd: int, metadata: Metadata, conditions: WriteConditions) -> Entity:
         storage = self._home.storage
-        folder = os.open(self._folder, fsutil.DIRECTORY)
+        try:
+            folder = os.open(self._folder, fsutil.DIRECTORY)
+        except FileNotFoundError:
+            raise UploadGone from None
 
         def link(parent: int, target: bytes) -> None:
-            fsutil.link_name(folder, self.data_name.encode(), parent, target)
+            try:
+                fsutil.link_name(folder, self.data_name.encode(), parent, target)
+            except FileNotFoundError:
+                # Either end may be missing: our data, because a faster upload of the slot has removed its partials, or
+                # the folder of the path, which the caller makes again.
+                if os.fstat(fd).st_nlink:
+                    raise
+                raise UploadGone from None
 
         try:
             return storage.publish_open(self.header.path, fd, metadata, link, conditions)
