@@ -10,6 +10,7 @@ from hmacfs.core.checksum import Wanted
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
     FileExists,
+    TakenOver,
     TooManyGaps,
     TypeRefused,
     UnknownUpload,
@@ -101,6 +102,9 @@ class Sessions:
         except (UploadComplete, UploadGone, UnknownUpload, FileExists) as error:  # it ended while we were at work
             published = self._tokens.ended(request, error, may_ask=False)
             return published if taken.begun else self._replayed(request, piece, body, published)
+        except TakenOver:
+            self._tokens.published(request, may_ask=False)  # by another upload: that is what ended this one then
+            raise
 
     def put_whole(self, request: UploadRequest, body: Body) -> Progress:
         """A plain PUT with a token: it stages on its own from byte 0. Broken off, it is what the token stands for from
@@ -112,6 +116,13 @@ class Sessions:
         request = self._tokens.proven(request)
         self._uploads.check_place(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
+        try:
+            return self._put_whole(request, body)
+        except (TakenOver, UploadComplete, UploadGone):  # another request was faster
+            self._uploads.check_place(request)
+            raise
+
+    def _put_whole(self, request: UploadRequest, body: Body) -> Progress:
         with self._tokens.session(request) as known:
             is_draft = known is not None
         header = self._engine.header(request, "session", request.token)
@@ -127,11 +138,7 @@ class Sessions:
             except BaseException:
                 self._keep_longer(partial)
                 raise
-            try:
-                return self._engine.after(partial, request.conditions, publishes=True)
-            except (UploadComplete, UploadGone):  # another request was faster
-                self._uploads.check_place(request)
-                raise
+            return self._engine.after(partial, request.conditions, publishes=True)
 
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
@@ -195,7 +202,10 @@ class Sessions:
 
     def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
-        ours = partial.look().extents
+        snapshot = partial.look()
+        ours = snapshot.extents
+        if snapshot.state is not State.OPEN:  # whoever ended it has removed it
+            return
         if not partial.is_draft:
             if not ours.recorded:
                 partial.remove()

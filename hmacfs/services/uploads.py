@@ -147,6 +147,15 @@ class Uploads:
         if request.must_match:
             raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
 
+    def check_free(self, path: SlotPath) -> None:
+        """Whether an upload that is under way could still be published.
+
+        Raises:
+            FileExists, PathConflict, Gone.
+        """
+        if self._versions is None:
+            self._storage.check_vacant(path)
+
     def _receive_small(
         self, request: UploadRequest, body: Body, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:

@@ -383,7 +383,7 @@ def test_two_whole_bodies_with_one_token_at_once_both_go_on_and_the_first_is_pub
         early_body.go_on(RIGHT[10:])
         assert early.ended().is_complete
         late_body.go_on(b"x" * 80)
-        with pytest.raises((TakenOver, FileExists, UploadGone)):
+        with pytest.raises(FileExists):
             late.ended()
 
     assert live.shelf.read() == FILE
@@ -800,6 +800,85 @@ def test_a_completion_that_meets_an_existing_file_is_refused_and_the_partial_goe
         house.resumable.head(upload_id)
     assert house.shelf.read()[0] == b"other"
     assert house.shelf.names() == []
+
+
+def begins_tus(house: House, body: Any) -> object:
+    return house.resumable.create(request(100, ""), "tus", "", (Appending(0, 100, "192.0.2.1"), body))
+
+
+def continues_tus(house: House, body: Any) -> object:
+    return house.append(house.created(), 0, 100, body=body)
+
+
+def completes_draft(house: House, body: Any) -> object:
+    return house.append(house.created(face="draft"), 0, 100, body=body, is_last=True)
+
+
+def sends_piece(house: House, body: Any) -> object:
+    return house.piece(0, 100, body=body)
+
+
+def sends_whole(house: House, body: Any) -> object:
+    return house.whole(body=body)
+
+
+EACH_FACE = [begins_tus, continues_tus, completes_draft, sends_piece, sends_whole]
+
+
+@pytest.mark.parametrize("arrived", [0, 40])
+@pytest.mark.parametrize("face", EACH_FACE)
+def test_an_upload_in_flight_that_another_one_of_the_slot_overtakes_meets_an_existing_file(
+    make: Make, face: Callable[[House, Any], object], arrived: int
+) -> None:
+    house = make(most=5)
+    plain = bytearray(b"x" * 100)
+
+    def overtake() -> None:
+        house.shelf.storage.store(slot("a/b.jpg"), plain, Metadata(TYPE))
+
+    body = house.body(*filter(None, (RIGHT[:arrived], overtake, RIGHT[arrived:])))
+    with pytest.raises(FileExists):
+        face(house, body)
+
+    assert house.shelf.read()[0] == plain
+    assert house.shelf.names() == []
+
+
+@pytest.mark.parametrize("step", ["take_over_now", "_publish", "_link"])
+@pytest.mark.parametrize("face", EACH_FACE)
+def test_a_completion_that_another_upload_of_the_slot_overtakes_meets_an_existing_file(
+    make: Make, monkeypatch: pytest.MonkeyPatch, face: Callable[[House, Any], object], step: str
+) -> None:
+    house = make(most=5)
+    plain = bytearray(b"x" * 100)
+    real = getattr(LocalPartial, step)
+
+    def meanwhile(*args: Any) -> Any:
+        monkeypatch.undo()
+        house.shelf.storage.store(slot("a/b.jpg"), plain, Metadata(TYPE))
+        return real(*args)
+
+    monkeypatch.setattr(LocalPartial, step, meanwhile)
+    with pytest.raises(FileExists):
+        face(house, house.body(RIGHT))
+
+    assert house.shelf.read()[0] == plain
+    assert house.shelf.names() == []
+
+
+def test_a_whole_body_that_ends_while_it_is_replaced_keeps_nothing(make: Make) -> None:
+    """With versions the file that overtook it may be replaced: the client is told to begin again."""
+    house = make(versions={}, most=5)
+
+    def overtake() -> None:
+        house.shelf.storage.store(slot("a/b.jpg"), bytearray(b"x"), Metadata(TYPE))
+
+    with pytest.raises((TakenOver, UploadGone)):
+        house.whole(body=house.body(RIGHT[:40], overtake, RIGHT[40:]))
+
+    assert house.shelf.names() == []
+    assert house.whole().is_complete
+    assert house.shelf.read()[0] == RIGHT
 
 
 @pytest.mark.parametrize("call", ["fsync", "link", "pwrite"])
