@@ -26,7 +26,7 @@ from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
 from hmacfs.services.writing import Writing
 from hmacfs.state.base import SessionRow, milliseconds
-from hmacfs.storage.base import Entity, Metadata, Partials, PartialUpload, Snapshot, UploadHeader
+from hmacfs.storage.base import Entity, Metadata, Partials, PartialUpload, Snapshot, UploadClaim, UploadHeader
 
 T = TypeVar("T")
 
@@ -128,22 +128,45 @@ class Engine:
             self._clocks.sleep(_POLL_SECONDS)
         return result
 
+    @contextmanager
+    def claimed(self, partial: PartialUpload, piece: Piece) -> Iterator[UploadClaim]:
+        """A ``with`` block that has the right to write what is missing of a piece. Who wrote there is ended first.
+
+        Whoever has been admitted gives that back before this: who continues an upload whose old connection hangs must
+        not be refused for what that one holds (protocol, section 5, "Taking over").
+
+        Raises:
+            UploadBusy, TooManyGaps, UploadComplete, UploadGone.
+        """
+        end = partial.header.total if piece.end is None else piece.end
+        claim = self._patiently(lambda: partial.claim(piece.first, end))
+        try:
+            yield claim
+        finally:
+            claim.release()
+
     def write(
-        self, partial: PartialUpload, piece: Piece, body: Body, wanted: Wanted, wrote: Callable[[int], None]
+        self,
+        partial: PartialUpload,
+        claim: UploadClaim,
+        piece: Piece,
+        body: Body,
+        wanted: Wanted,
+        wrote: Callable[[int], None],
     ) -> None:
         """Bring a body into the partial: what is missing of it is written, the rest read and dropped.
 
         Args:
+            claim: as ``claimed`` gives it for this piece.
             wrote: told how many bytes of the body have been dealt with.
 
         Raises:
-            UploadBusy, TakenOver, TooManyGaps, ChecksumMismatch, TypeRefused; what breaks a body.
+            TakenOver, ChecksumMismatch, TypeRefused; what breaks a body.
         """
         total = partial.header.total
         end = total if piece.end is None else piece.end
         if wanted.whole:
             partial.want(_words(wanted))  # whoever brings the last byte
-        claim = self._patiently(lambda: partial.claim(piece.first, end))
         judge = self._authority.policy.first_block(total) if piece.first == 0 else None
         writing = Writing(claim, piece.first, wanted, wrote, self._clocks.now, judge)
         with self._without_refused(partial):
@@ -154,7 +177,6 @@ class Engine:
                     self._intake.collect(body, end - piece.first, writing.write, writing.tick)
                 writing.finish()
             finally:
-                claim.release()
                 self.tell(partial, partial.look())
 
     @contextmanager

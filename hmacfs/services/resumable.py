@@ -104,6 +104,7 @@ class Resumable:
             except RequestError as error:
                 if told is None or isinstance(error, BodyTooLong):
                     self._engine.forget(partial)
+                progress.leave()  # before the upload can be another request's
                 raise
 
     def append(self, upload_id: str, appending: Appending, body: Body) -> Progress:
@@ -180,7 +181,8 @@ class Resumable:
     ) -> Progress:
         """Take a body into an upload that is ours alone."""
         piece = self._checked(partial, appending)
-        self._engine.write(partial, piece, body, appending.wanted, wrote)
+        with self._engine.claimed(partial, piece) as claim:
+            self._engine.write(partial, claim, piece, body, appending.wanted, wrote)
         after = self._engine.after(partial, conditions, publishes=appending.is_last is not False)
         if appending.is_last and not after.is_complete:
             raise BadUploadLength

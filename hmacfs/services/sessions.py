@@ -19,7 +19,7 @@ from hmacfs.errors import (
     UploadGone,
     WrongOffset,
 )
-from hmacfs.services.admission import Admission
+from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.engine import Engine
 from hmacfs.services.intake import Body, Intake, drop
@@ -132,7 +132,7 @@ class Sessions:
             self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
-                self._engine.write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
+                self._write_whole(partial, body, progress)
             except TypeRefused:
                 raise  # nothing of it is kept
             except BaseException:
@@ -140,11 +140,24 @@ class Sessions:
                 raise
             return self._engine.after(partial, request.conditions, publishes=True)
 
+    def _write_whole(self, partial: PartialUpload, body: Body, admitted: Admitted) -> None:
+        piece = Piece(0, partial.header.total)
+        with self._engine.claimed(partial, piece) as claim:
+            try:
+                self._engine.write(partial, claim, piece, body, checksum.NOTHING, admitted.wrote)
+            except BaseException:
+                admitted.leave()
+                raise
+
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
-        with self._admission.upload(request.client, length) as progress, self._engine.held(partial.header):
-            self._engine.write(partial, piece, body, request.wanted, progress.wrote)
+        with (
+            self._engine.claimed(partial, piece) as claim,
+            self._admission.upload(request.client, length) as progress,
+            self._engine.held(partial.header),
+        ):
+            self._engine.write(partial, claim, piece, body, request.wanted, progress.wrote)
         return self._engine.after(partial, request.conditions, publishes=True)
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
