@@ -168,6 +168,7 @@ class LocalPartial:
                 self._sync_data()
                 self.journal.make_durable(records)
                 os.fsync(self.journal.fd)
+            self.journal.tidy()
         return replace(self.look_now(), extents=extents)
 
     def _sync_data(self) -> None:

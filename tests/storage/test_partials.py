@@ -532,6 +532,26 @@ def test_an_offset_is_told_after_the_data_and_then_the_journal_were_synced(opene
     assert rebooted.left() == [(0, 10)]
 
 
+def test_telling_an_offset_leaves_one_record_of_what_is_one_range(opened: Open) -> None:
+    shelf = opened(durability="full")
+    upload = shelf.begin(header())
+    half = upload.claim(0, 50)
+    assert half is not None
+    half.write(memoryview(content_of(100)[:20]), 0, record=True, watch=None)
+    other = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert other is not None
+    write(other, 50, 100)
+    assert other.settle().extents.spans == [(0, 20), (50, 100)]
+    half.write(memoryview(content_of(100)[20:50]), 20, record=True, watch=None)
+    half.release()
+
+    upload.settle()
+
+    assert [(record.first, record.durable) for record in upload.journal.records()] == [(0, 100)]
+    upload.close()
+    other.close()
+
+
 def test_nothing_is_synced_without_durability(opened: Open) -> None:
     with syncs() as seen:
         partial = opened(durability="none").begin(header(), (0, 10))
