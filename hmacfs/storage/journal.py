@@ -302,11 +302,7 @@ class Journal:
 
     def _is_left(self, record: Record) -> bool:
         """Whether the writer of an open record was killed. A living one has its range locked."""
-        if record.index in self._ours:
-            return False
-        asked = _lock(fcntl.F_WRLCK, record.first, max(record.limit, record.first + 1))
-        found = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, asked)
-        return bool(struct.unpack(_FLOCK, found)[0] == fcntl.F_UNLCK)
+        return record.index not in self._ours and not self.is_held(record.first, max(record.limit, record.first + 1))
 
     def _join(self, closed: list[Record]) -> None:
         """In an order that a crash may cut anywhere: the one that stays grows first, the others go then.
@@ -371,6 +367,11 @@ class Journal:
 
     def unlock(self, first: int, end: int) -> None:
         fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, first, end))
+
+    def is_held(self, first: int, end: int) -> bool:
+        """Whether somebody else holds a part of the range; takes nothing."""
+        found = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, first, end))
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
 from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
 from hmacfs.storage import fsutil
+from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
 from hmacfs.storage.local import LocalStorage
@@ -58,7 +59,7 @@ class LocalPartials:
 
     def find(self, path: SlotPath, face: str, secret: str) -> LocalPartial | None:
         with self.turns.of(slot_name(path)):
-            return self._run(self._living, slot_name(path), key_of(face, secret) + LOG)
+            return self._run(self._found, slot_name(path), key_of(face, secret) + LOG, face)
 
     def resolve(self, upload_id: str) -> LocalPartial | None:
         if not _ID.fullmatch(upload_id):
@@ -134,6 +135,7 @@ class LocalPartials:
     def _create(self, header: UploadHeader, others: Callable[[], int], drop_idle: bool, is_draft: bool) -> LocalPartial:
         slot = slot_name(header.path)
         name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
+        adopt_left(self, slot)
         with self.folders.locked(slot):
             folder = self.folders.at(slot)
             fsutil.make_private_directory(folder)
@@ -207,7 +209,7 @@ class LocalPartials:
             raise TooManySessions
 
     def _count(self, slot: str) -> int:
-        """What has expired counts for nothing, whenever the next sweep comes."""
+        """What has expired, or a killed plain PUT left, counts for nothing, whenever the next sweep comes."""
         if not os.path.exists(os.path.join(self.folders.root, slot[:2], "lock")):
             return 0  # who makes the first partial here takes the lock after this look, and counts us then
         with self.folders.locked(slot):
@@ -218,7 +220,8 @@ class LocalPartials:
         for name in self.folders.names(slot, LOG) if count else ():
             partial = self.open_now(slot, name)
             if partial is not None:
-                count -= partial.look_now().state is State.OPEN and self.is_expired(partial)
+                is_over = self.is_expired(partial) or partial.is_left_now()
+                count -= partial.look_now().state is State.OPEN and is_over
                 partial.close()
         return count
 
@@ -238,6 +241,11 @@ class LocalPartials:
         finally:
             os.close(journal.fd)
 
+    def _found(self, slot: str, name: str, face: str) -> LocalPartial | None:
+        if face == "session":
+            adopt_left(self, slot)
+        return self._living(slot, name)
+
     def _living(self, slot: str, name: str) -> LocalPartial | None:
         partial = self.open_now(slot, name)
         if partial is None or not (self.is_expired(partial) or partial.went_back_now()):
@@ -248,6 +256,7 @@ class LocalPartials:
         return None
 
     def _furthest(self, slot: str, total: int, content_type: str) -> LocalPartial | None:
+        adopt_left(self, slot)
         best: LocalPartial | None = None
         for name in self.folders.names(slot, LOG):
             partial = self._living(slot, name)

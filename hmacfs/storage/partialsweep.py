@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hmacfs.core.upload import State
 from hmacfs.storage import fsutil
+from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.partialfolders import LOG
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class PartialSweep:
         for slot in os.listdir(os.path.join(self._folders.root, group)):
             if slot == "lock":
                 continue
+            if removes:
+                adopt_left(self._home, slot)
             for name in self._folders.names(slot, LOG):
                 partial = self._home.open_now(slot, name)
                 if partial is not None:

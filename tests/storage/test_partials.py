@@ -813,32 +813,102 @@ def test_what_a_broken_off_put_brought_becomes_what_its_token_stands_for(opened:
 
 def test_a_crash_while_one_upload_replaces_another_never_lowers_the_offset(opened: Open, tmp_path: Path) -> None:
     def prepare(store: Path) -> Callable[[], object]:
-        shelf = opened(store)
-        known = shelf.begin(header(), (0, 10))
-        draft = shelf.begin(header(), (0, 60), is_draft=True)
-        assert known.take_over()
-        assert draft.take_over()
-        known.close()
-        draft.close()
-
-        def replace() -> None:
-            found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
-            assert found is not None
-            (name,) = (path.name for path in store.rglob("unnamed-*.log"))
-            again = shelf.partials.open_now(slot_name(slot("a/b.jpg")), name)
-            assert again is not None
-            again.replace(found)
-
-        return replace
+        shelf = opened(store, durability="full")
+        shelf.begin(header(), (0, 10)).close()
+        shelf.begin(header(), (0, 60), is_draft=True).close()
+        return lambda: shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
 
     for calls, store in each_death(tmp_path, prepare):
         shelf = opened(store)
-        assert shelf.left() in ([(0, 10)], [(0, 60)]), f"after {calls} calls"
+        assert shelf.left() == [(0, 60)], f"after {calls} calls"
+        assert len(list(store.rglob("*.log"))) == 1
         found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
         assert found is not None
         write(found, 0, 100)
         published(found)
         assert shelf.read() == (content_of(100), PUBLISHED), f"after {calls} calls"
+
+
+# --- what killed plain PUTs left ---
+
+
+FINDS: dict[str, Callable[[Shelf], object]] = {
+    "by its token": lambda shelf: shelf.left(),
+    "without a token": lambda shelf: close(shelf.partials.furthest(slot("a/b.jpg"), 100, TYPE)),
+    "by a sweep": lambda shelf: shelf.partials.sweep(),
+    "by a creation": lambda shelf: shelf.begin(header("token-of-client-2")).close(),
+}
+
+
+def close(partial: LocalPartial | None) -> None:
+    assert partial is not None
+    partial.close()
+
+
+@pytest.mark.parametrize("find", FINDS.values(), ids=FINDS)
+def test_what_a_killed_plain_put_left_is_what_its_token_stands_for_once_somebody_looks(
+    opened: Open, find: Callable[[Shelf], object]
+) -> None:
+    shelf = opened(durability="full", most=9)
+    shelf.begin(header(), (0, 10)).close()
+    shelf.begin(header(), (0, 40), is_draft=True).close()
+    shelf.begin(header(), (0, 60), is_draft=True).close()
+
+    find(shelf)
+
+    names = [name for name in shelf.names() if "unnamed" in name]
+    assert names == []
+    assert opened(boot=7).left() == [(0, 60)]
+    assert shelf.partials.knows_token(TOKEN)
+
+
+def test_what_a_killed_plain_put_left_goes_where_it_is_not_longer_and_its_checksums_stay(shelf: Shelf) -> None:
+    shelf.begin(header(wanted=("md5:aa",)), (0, 60)).close()
+    shelf.begin(header(wanted=("sha-256:bb",)), (0, 60), is_draft=True).close()
+    shelf.begin(header("token-of-client-2"), (0, 60), is_draft=True).close()  # which stands for nothing
+
+    found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+
+    assert found is not None
+    assert found.look().extents.spans == [(0, 60)]
+    assert found.wanted() == ("md5:aa", "sha-256:bb")
+    assert len(shelf.names()) == 3
+    found.close()
+
+
+def test_a_plain_put_on_its_own_that_lives_is_left_alone_by_who_looks(opened: Open, shelf: Shelf) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    draft = opened().begin(header(), (0, 60), is_draft=True)
+
+    for find in (FINDS["by its token"], FINDS["without a token"], FINDS["by a sweep"]):
+        find(shelf)
+
+    assert shelf.left() == [(0, 10)]
+    assert shelf.partials.count(slot("a/b.jpg")) == 2
+    write(draft, 60, 100)
+    draft.close()
+
+
+def test_what_a_killed_plain_put_left_waits_while_its_tokens_upload_is_written(opened: Open, shelf: Shelf) -> None:
+    known = opened().begin(header(), (0, 10))
+    claim = known.claim(20, 30)
+    assert claim is not None
+    shelf.begin(header(), (0, 60), is_draft=True).close()
+
+    assert shelf.left() == [(0, 10)]
+    claim.write(memoryview(content_of(100)[20:30]), 20, record=True, watch=None)
+    claim.release()
+    known.close()
+
+    assert shelf.left() == [(0, 60)]
+
+
+def test_what_killed_plain_puts_left_counts_for_nothing(shelf: Shelf) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    for _ in range(2):
+        shelf.begin(header("token-of-client-2"), (0, 10), is_draft=True).close()
+
+    assert shelf.partials.count(slot("a/b.jpg")) == 1
 
 
 def test_who_still_holds_a_replaced_upload_can_neither_write_nor_remove_the_new_one(opened: Open) -> None:
