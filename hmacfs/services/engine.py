@@ -128,6 +128,11 @@ class Engine:
             self._clocks.sleep(_POLL_SECONDS)
         return result
 
+    def want(self, partial: PartialUpload, wanted: Wanted) -> None:
+        """What a request says of the whole file counts, whichever one publishes it. Raises BadChecksum."""
+        if wanted.whole:
+            partial.want(_words(wanted))
+
     @contextmanager
     def claimed(self, partial: PartialUpload, piece: Piece) -> Iterator[UploadClaim]:
         """A ``with`` block that has the right to write what is missing of a piece. Who wrote there is ended first.
@@ -165,8 +170,7 @@ class Engine:
         """
         total = partial.header.total
         end = total if piece.end is None else piece.end
-        if wanted.whole:
-            partial.want(_words(wanted))  # whoever brings the last byte
+        self.want(partial, wanted)
         judge = self._authority.policy.first_block(total) if piece.first == 0 else None
         writing = Writing(claim, piece.first, wanted, wrote, self._clocks.now, judge)
         with self._without_refused(partial):

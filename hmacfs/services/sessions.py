@@ -9,6 +9,7 @@ from hmacfs.core import checksum, upload
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
+    BadChecksum,
     FileExists,
     TakenOver,
     TooManyGaps,
@@ -74,9 +75,10 @@ class Sessions:
             raise UploadComplete
         if snapshot.state is State.GONE:
             raise UploadGone
+        self._engine.want(partial, request.wanted)
         is_whole = snapshot.extents.prefix == request.total
         if is_whole and partial.is_idle():  # a crash came between the last byte and publishing
-            return self._engine.finish(partial, request.wanted, request.conditions)
+            return self._engine.finish(partial, checksum.NOTHING, request.conditions)
         return self._engine.progress(partial, snapshot)
 
     def put_piece(
@@ -226,14 +228,17 @@ class Sessions:
             return
         known = self._partials.find(partial.header.path, "session", partial.header.secret)
         try:
-            if known is None or not upload.replaces(ours, known.look().extents):
+            if known is None:
                 partial.remove()
+                return
+            if not upload.replaces(ours, known.look().extents):
+                _drop_beside(known, partial)
                 return
             self._engine.hold_alone(known)
             self._engine.hold_alone(partial)
             now = known.look()  # it may have gone on until it was ours
             if now.state is not State.OPEN or not upload.replaces(ours, now.extents):
-                partial.remove()
+                _drop_beside(known, partial)
                 return
             partial.settle()
             partial.replace(known)
@@ -241,6 +246,15 @@ class Sessions:
         finally:
             if known is not None:
                 known.close()
+
+
+def _drop_beside(known: PartialUpload, partial: PartialUpload) -> None:
+    """Remove a draft. The checksums that came with it are of the whole file, so they count for what stays."""
+    try:
+        known.want(partial.wanted())
+    except BadChecksum:
+        pass  # more different ones than can be kept, of which no file has all
+    partial.remove()
 
 
 @contextmanager
