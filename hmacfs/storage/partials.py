@@ -226,20 +226,33 @@ class LocalPartials:
         return count
 
     def _remove_dead(self, slot: str, name: str) -> None:
-        """What is left of an upload that has ended, where its process was killed before it had removed everything: it
-        would count for the slot, and keep its token from beginning anew, until SessionTTL. The slot is locked."""
+        """What is left of an upload that has ended, where its process was killed before it had removed everything, and
+        what cannot be read: it would count for the slot, and keep its token from beginning anew, until SessionTTL. The
+        slot is locked."""
         try:
             journal = self.folders.journal(slot, name)
         except FileNotFoundError:
             return
         try:
+            data_name = journal.header()[1]
             if journal.state is State.GONE:
-                fsutil.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
+                fsutil.remove_file(os.path.join(self.folders.at(slot), data_name))
                 fsutil.remove_file(os.path.join(self.folders.at(slot), name))
-        except StorageFailed:
-            pass  # damaged: swept one day
+        except StorageFailed:  # damaged: as good as none, and nobody may be kept from beginning anew by it
+            fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+            self._remove_unnamed(slot)
         finally:
             os.close(journal.fd)
+
+    def _remove_unnamed(self, slot: str) -> None:
+        """Data that no journal names any more. The slot is locked, under which every data file gets its journal."""
+        named = set()
+        for name in self.folders.names(slot, LOG):
+            if (partial := self.open_now(slot, name)) is not None:
+                named.add(partial.data_name)
+                partial.close()
+        for name in set(self.folders.names(slot, DATA)) - named:
+            fsutil.remove_file(os.path.join(self.folders.at(slot), name))
 
     def _found(self, slot: str, name: str, face: str) -> LocalPartial | None:
         if face == "session":
@@ -277,10 +290,11 @@ class LocalPartials:
         except FileNotFoundError:
             return False
         try:
+            journal.header()  # one whose header is damaged is as good as none
             info = os.fstat(journal.fd)
             expired = upload.is_expired(info.st_mtime, self._ttl, self._clock())
             return info.st_nlink > 1 and journal.state is State.OPEN and not expired
         except StorageFailed:
-            return False  # damaged: as good as none
+            return False
         finally:
             os.close(journal.fd)

@@ -1197,6 +1197,29 @@ def test_a_journal_that_cannot_be_read_harms_nothing_and_goes_when_it_is_old(she
     assert shelf.left("token-of-client-2") == [(0, 10)]
 
 
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda content: b"",
+    "header zeroed": lambda content: bytes(4096) + content[4096:],
+    "state": lambda content: content[:16] + b"\x09" + content[17:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_token_whose_journal_is_damaged_begins_anew(shelf: Shelf, damage: Callable[[bytes], bytes]) -> None:
+    shelf.begin(header(), (0, 10)).close()
+    shelf.begin(header("token-of-client-2"), (0, 30)).close()
+    damaged = next(iter(shelf.store.rglob(f"??/*/{key_of('session', TOKEN)}.log")))
+    damaged.write_bytes(damage(damaged.read_bytes()))
+
+    assert not shelf.partials.knows_token(TOKEN)
+    shelf.begin(header(), (0, 20)).close()
+
+    assert shelf.left() == [(0, 20)]
+    assert shelf.left("token-of-client-2") == [(0, 30)]
+    assert shelf.partials.knows_token(TOKEN)
+    assert len(list(shelf.store.rglob("*.part"))) == 2
+
+
 def test_a_damaged_journal_does_not_disturb_a_plain_put(shelf: Shelf) -> None:
     shelf.create(header()).close()
     damaged = next(iter(shelf.store.rglob("??/*/*.log")))
