@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ from tests.services.resuming import (
     whole_sum,
 )
 from tests.services.test_uploads import Silence
+from tests.support.polling import until
 from tests.support.resuming import TTL, TYPE, content_of, each_death, header, slot, write
 
 OTHER = "token-of-client-2"
@@ -1002,6 +1004,33 @@ def test_bodies_without_a_token_count_beside_the_partials(house: House) -> None:
 
     for _ in range(2):
         house.admission.leave_slot(slot("a/b.jpg"))
+
+
+def test_small_bodies_that_keep_us_waiting_count_too(live: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TICK_SECONDS", 0.02)
+    plain, path = request(100, ""), slot("a/b.jpg")
+    with ExitStack() as silent:
+        bodies = [
+            silent.enter_context(stalled(live, lambda body: live.uploads.receive(plain, body), RIGHT[:10]))
+            for _ in range(3)
+        ]
+        until(lambda: live.admission.slot_bodies(path) == 3, "three small bodies that count")
+
+        with (
+            stalled(live, lambda body: live.uploads.receive(plain, body), RIGHT[:10]) as (late, _body),
+            pytest.raises(TooManySessions),
+        ):
+            late.ended()
+        live.uploads.receive(plain, live.body(RIGHT))  # one that is here already counts for nothing
+
+        running, body = bodies[0]
+        body.go_on(RIGHT[10:])
+        with pytest.raises(FileExists):
+            running.ended()
+        until(lambda: live.admission.slot_bodies(path) == 2, "two small bodies that count")
+
+    assert live.admission.slot_bodies(path) == 0
+    assert live.shelf.read()[0] == RIGHT
 
 
 def test_a_refused_gap_is_told_with_an_offset_that_outlives_a_power_cut(
