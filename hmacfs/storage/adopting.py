@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hmacfs.core import upload
 from hmacfs.core.upload import State
-from hmacfs.errors import BadChecksum
+from hmacfs.errors import BadChecksum, UploadGone
 from hmacfs.storage.partialfolders import LOG, UNNAMED, key_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ def adopt_left(home: "LocalPartials", slot: str) -> None:
         if draft is None:
             continue
         try:
-            if draft.is_idle_now():
+            # Another process may have adopted it since it was opened: then it is what its token stands for.
+            if draft.is_idle_now() and draft.is_named_now():
                 _adopt(home, slot, draft)
+        except UploadGone:
+            pass  # the slot's file was published meanwhile
         finally:
             draft.close()
 

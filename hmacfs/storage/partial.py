@@ -123,6 +123,14 @@ class LocalPartial:
         """Whether it is a draft that nobody holds: its process was killed."""
         return self.is_draft and not self.journal.is_held(0, META)
 
+    def is_named_now(self) -> bool:
+        """Whether the name under which it was opened still leads to it."""
+        try:
+            found = os.stat(os.path.join(self._folder, self.name), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self.journal.fd))
+
     def take_over_now(self) -> bool:
         if self.is_idle_now():
             return True
@@ -266,7 +274,10 @@ class LocalPartial:
         self.want_now(other.wanted_now())
         with self._home.folders.locked(self._slot):
             # The name changes hands before the old one is over: a crash leaves the token the one or the other.
-            fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            try:
+                fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            except FileNotFoundError:  # the slot's file was published, and took this one along
+                raise UploadGone from None
             other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()

@@ -903,6 +903,29 @@ def test_what_a_killed_plain_put_left_waits_while_its_tokens_upload_is_written(o
     assert shelf.left() == [(0, 60)]
 
 
+@pytest.mark.parametrize("then", ["adopted", "published"])
+def test_what_a_killed_plain_put_left_may_be_somebody_elses_once_it_is_ours(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    shelf, other = opened(), opened()
+    shelf.begin(header(), (0, 10)).close()
+    shelf.begin(header(), (0, 60), is_draft=True).close()
+    real = LocalPartial.is_idle_now
+
+    def meanwhile(partial: LocalPartial) -> bool:
+        monkeypatch.undo()
+        if then == "adopted":
+            assert other.left() == [(0, 60)]
+        else:
+            other.storage.store(slot("a/b.jpg"), bytearray(b"plain"), Metadata(TYPE))
+        return real(partial)
+
+    monkeypatch.setattr(LocalPartial, "is_idle_now", meanwhile)
+
+    assert shelf.left() == ([(0, 60)] if then == "adopted" else None)
+    assert len(shelf.names()) == (3 if then == "adopted" else 0)
+
+
 def test_what_killed_plain_puts_left_counts_for_nothing(shelf: Shelf) -> None:
     shelf.begin(header(), (0, 10)).close()
     for _ in range(2):
