@@ -119,6 +119,7 @@ class Resumable:
                 # A browser repeats a request whose answer it lost: a wrong offset to tus, which clients correct.
                 raise WrongOffset(partial.header.total, appending.offset)
             upload.move(state, Event.WRITE)
+            self._engine.check_open()
             self._engine.hold_alone(partial)
             piece = self._checked(partial, appending)
             length = (partial.header.total if piece.end is None else piece.end) - piece.first

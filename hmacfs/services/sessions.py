@@ -154,6 +154,7 @@ class Sessions:
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
+        self._engine.check_open()
         with (
             self._engine.claimed(partial, piece) as claim,
             self._admission.upload(request.client, length) as progress,

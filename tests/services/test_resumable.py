@@ -522,6 +522,23 @@ def test_who_continues_an_upload_is_not_refused_for_what_the_request_that_hangs_
     assert house.shelf.read()[0] == RIGHT
 
 
+@pytest.mark.parametrize("running", [running_piece, running_patch])
+def test_a_server_that_stops_lets_who_runs_finish_instead_of_ending_it_for_who_comes(
+    live: House, monkeypatch: pytest.MonkeyPatch, running: Callable[[House, Any], object]
+) -> None:
+    upload_id = live.shelf.partials.new_id(slot("a/b.jpg"))
+    monkeypatch.setattr(live.shelf.partials, "new_id", lambda path: upload_id)
+    with stalled(live, lambda body: running(live, body), RIGHT[:10]) as (old, body):
+        live.admission.draining = True
+        with pytest.raises(Draining):
+            live.append(upload_id, 10, 100) if running is running_patch else live.piece(10, 100)
+        body.go_on(RIGHT[10:])
+
+        assert old.ended().is_complete
+
+    live.admission.draining = False
+
+
 def test_who_is_ended_had_everything_recorded_that_had_arrived(live: House) -> None:
     with stalled(live, lambda body: live.piece(0, 90, body=body), RIGHT[:33]) as (first, _):
         assert live.piece(89, 90).offset == 33
