@@ -105,7 +105,9 @@ class Policy:
         """
         if self.allowed or self.blocked:
             self._check_extensions(extensions(name))
-        if self.types is not None and self.types.include(content_type.partition(";")[0].strip().lower()):
+        # A browser that is sent several types joined by commas takes one of them (Fetch, "extract a MIME type").
+        declared = [each.partition(";")[0].strip().lower() for each in content_type.split(",")]
+        if self.types is not None and any(self.types.include(each) for each in declared):
             raise TypeRefused(f"BlockedTypes: {content_type} was declared")
 
     def first_block(self, total: int) -> FirstBlock | None:

@@ -72,7 +72,7 @@ _HTML = re.compile(
 )
 _XML = re.compile(r"<\?xml[\s?]", re.IGNORECASE)
 _BEFORE_ROOT = re.compile(r"\s+|<\?.*?\?>|<!--.*?-->|<!doctype[^>\[]*(\[[^\]]*\]\s*)?>", re.IGNORECASE | re.DOTALL)
-_ROOT = re.compile(r"<(?:[^\s<>/:]+:)?([^\s<>/:]+)[\s>/]")
+_ROOT = re.compile(r"<(?:[^\s<>/:!?]+:)?([^\s<>/:!?]+)[\s>/]")
 _INTERPRETER = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?(?:\S*/)?([a-z]+)", re.IGNORECASE)
 _FIRST_LINE = 256
 """Characters, as many as Linux looks at."""

@@ -5,7 +5,8 @@ The last check of an upload before its body is asked for. What was taken is give
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -145,6 +146,17 @@ class Admission:
 
     def leave_slot(self, path: SlotPath) -> None:
         self.board.leave_client(_slot_key(path))
+
+    @contextmanager
+    def sharing(self, key: str) -> Iterator[Callable[[], int]]:
+        """One more body of the upload ``key`` for as long as a ``with`` block runs, which gets what tells how many of
+        them run in all workers now: 1 at least."""
+        name = f"upload {key}"
+        self.board.enter_client(name)
+        try:
+            yield lambda: self.board.count_client(name)
+        finally:
+            self.board.leave_client(name)
 
     def enter_download(self) -> None:
         """Take a place for a download that outlives the call. Raises ServerBusy."""

@@ -181,9 +181,9 @@ class Engine:
         with self._without_refused(partial):
             try:
                 if piece.end is None:
-                    self._intake.collect_open(body, end - piece.first, writing.write, writing.tick)
+                    self._intake.collect_open(body, end - piece.first, writing.write, writing.tick, partial.header.key)
                 else:
-                    self._intake.collect(body, end - piece.first, writing.write, writing.tick)
+                    self._intake.collect(body, end - piece.first, writing.write, writing.tick, partial.header.key)
                 writing.finish()
             finally:
                 self.tell(partial, partial.look())

@@ -44,7 +44,7 @@ class Clocks:
 class Pace:
     """Attributes:
     silence: seconds that a body may pause (ReadTimeout).
-    max_rate, min_rate: bytes per second, 0 for none.
+    max_rate, min_rate: bytes per second of an upload, 0 for none.
     least_block: bytes of a slow sender's block (BufferSize).
     """
 
@@ -63,45 +63,75 @@ class Intake:
         self._admission = admission
         self._clocks = clocks
 
-    def collect(self, body: Body, total: int, write: Write, tick: Callable[[], None] | None = None) -> None:
+    def collect(
+        self, body: Body, total: int, write: Write, tick: Callable[[], None] | None = None, piece_of: str = ""
+    ) -> None:
         """Hand a body of ``total`` bytes to ``write`` block by block.
 
         Args:
             tick: called now and then while nothing arrives; what it raises ends the body.
+            piece_of: the key of an upload that other requests bring pieces of: MaxBytesPerSecond is for all of them.
 
         Raises:
             Truncated, BadBody, BodyTimeout, Draining, and what ``write`` and ``tick`` raise.
         """
         meter = BodyMeter(total)
-        self._take(body, total, meter, write, tick)
+        self._take(body, total, meter, write, tick, piece_of)
         if meter.missing and self._admission.draining:
             raise Draining
         meter.finish()
 
-    def collect_open(self, body: Body, most: int, write: Write, tick: Callable[[], None] | None = None) -> int:
+    def collect_open(
+        self, body: Body, most: int, write: Write, tick: Callable[[], None] | None = None, piece_of: str = ""
+    ) -> int:
         """The same for a body that does not say its length; how many bytes it had.
 
         Raises:
             BodyTooLong: it has more than ``most``; what came before was written.
         """
         meter = BodyMeter(most)
-        self._take(body, most, meter, write, tick)
+        self._take(body, most, meter, write, tick, piece_of)
         if not meter.missing:
             extra = BodyMeter(1)
-            self._take(body, 1, extra, drop, tick)
+            self._take(body, 1, extra, drop, tick, "")
             if not extra.missing:
                 raise BodyTooLong
         elif self._admission.draining:
             raise Draining
         return meter.received
 
-    def _take(self, body: Body, total: int, meter: BodyMeter, write: Write, tick: Callable[[], None] | None) -> None:
+    def _take(
+        self,
+        body: Body,
+        total: int,
+        meter: BodyMeter,
+        write: Write,
+        tick: Callable[[], None] | None,
+        piece_of: str,
+    ) -> None:
+        rate, throttle = self._pace.max_rate, None
+        if rate and piece_of:
+            with self._admission.sharing(piece_of) as sharers:
+                throttle = _Throttle(rate, self._clocks, sharers, tick)
+                return self._take_blocks(body, total, meter, write, tick, throttle)
+        if rate:
+            throttle = _Throttle(rate, self._clocks, None, tick)
+        return self._take_blocks(body, total, meter, write, tick, throttle)
+
+    def _take_blocks(
+        self,
+        body: Body,
+        total: int,
+        meter: BodyMeter,
+        write: Write,
+        tick: Callable[[], None] | None,
+        throttle: "_Throttle | None",
+    ) -> None:
         now, pace = self._clocks.now, self._pace
         size = BlockSize(pace.least_block, self._buffers.size)
-        bucket = TokenBucket(pace.max_rate, now()) if pace.max_rate else None
         watch = RateWatch(pace.min_rate, now()) if pace.min_rate else None
         while meter.missing:
-            wanted = min(meter.missing, size.bytes, bucket.piece if bucket else total)
+            wanted = min(meter.missing, size.bytes, throttle.piece if throttle else total)
             filled = self._take_block(body, size, wanted, write)
             if filled is None:
                 self._wait(body, watch, tick)
@@ -111,8 +141,8 @@ class Intake:
             meter.take(filled)
             if watch:
                 watch.take(filled, now())
-            if bucket and (pause := bucket.spend(filled, now())) and meter.missing:
-                self._clocks.sleep(pause)
+            if throttle:
+                throttle.spend(filled, is_last=not meter.missing)
 
     def _take_block(self, body: Body, size: BlockSize, wanted: int, write: Write) -> int | None:
         """One read and its write. A function of its own: when it returns nothing refers to the buffer any more."""
@@ -138,6 +168,42 @@ class Intake:
                 raise BodyTimeout("ReadTimeout")
             if watch and watch.is_too_slow(self._clocks.now()):
                 raise BodyTimeout("MinBytesPerSecond")
+
+
+class _Throttle:
+    """Holds a body to its part of an upload's rate.
+
+    Args:
+        sharers: how many bodies of the upload run now, each of which has an equal part; None for a body that is the
+            whole upload.
+    """
+
+    def __init__(
+        self, rate: int, clocks: Clocks, sharers: Callable[[], int] | None, tick: Callable[[], None] | None
+    ) -> None:
+        self._clocks = clocks
+        self._sharers = sharers
+        self._tick = tick
+        self._bucket = TokenBucket(rate, clocks.now())
+
+    @property
+    def piece(self) -> int:
+        """Bytes of the largest block that keeps the flow even."""
+        return self._bucket.piece
+
+    def spend(self, count: int, *, is_last: bool) -> None:
+        """Pause for what ``count`` bytes are worth. A piece pauses after its last block too, or many short ones, each
+        on its own, would be as fast as they like."""
+        sharers = self._sharers() if self._sharers else 1
+        pause = self._bucket.spend(count * sharers, self._clocks.now())
+        if is_last and self._sharers is None:
+            return
+        while pause > 0:
+            step = min(pause, TICK_SECONDS)
+            self._clocks.sleep(step)
+            pause -= step
+            if pause > 0 and self._tick is not None:
+                self._tick()
 
 
 def drop(_block: memoryview) -> None:

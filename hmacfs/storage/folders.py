@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hmacfs.core.paths import SlotPath
-from hmacfs.storage import fsutil
+from hmacfs.storage import chains
 
 _NAMINGS = 100
 """How often a file is named anew because its folder went, empty, at the same moment. Each time takes microseconds; four
@@ -26,8 +26,8 @@ class Folders:
         self._syncs = syncs
 
     def chain_to(self, path: SlotPath) -> list[int]:
-        """Descriptors of the directories that lead to ``path``, made where missing; for ``fsutil.close_chain``."""
-        return fsutil.open_chain(self._root, path.segments[:-1], self._mode, self._umask)
+        """Descriptors of the directories that lead to ``path``, made where missing; for ``chains.close_chain``."""
+        return chains.open_chain(self._root, path.segments[:-1], self._mode, self._umask)
 
     def name_new(self, path: SlotPath, link: Callable[[int, bytes], None]) -> list[int]:
         """Link a file under ``path``; the open chain of its directories. Raises FileExistsError when it is taken."""
@@ -37,7 +37,7 @@ class Folders:
                 try:
                     link(chain[-1], path.segments[-1])
                 except BaseException:
-                    fsutil.close_chain(chain)
+                    chains.close_chain(chain)
                     raise
                 return chain
             except FileNotFoundError:  # somebody removed an empty directory between our making and using it
@@ -51,6 +51,6 @@ class Folders:
         if self._syncs:
             chain = self.chain_to(path)
             try:
-                fsutil.sync_chain(chain)
+                chains.sync_chain(chain)
             finally:
-                fsutil.close_chain(chain)
+                chains.close_chain(chain)

@@ -18,7 +18,7 @@ from itertools import islice
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.offload import Pool
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import os_errors_translated
 from hmacfs.storage.storedir import PRIVATE
 
@@ -46,7 +46,7 @@ class LocalGraves:
         self._clock = clock
         self._number = 0
         with os_errors_translated():
-            fsutil.make_private_directory(self._root)
+            private.make_private_directory(self._root)
             self._fd = os.open(self._root, fsutil.DIRECTORY)  # a path from here is looked up in half of the time
 
     def bury(self, path: SlotPath) -> None:
@@ -94,7 +94,7 @@ class LocalGraves:
                 while (removed := self._disk.run(_unlink_next, names, batch)) >= 0:
                     yield removed
             for day in days:
-                fsutil.remove_file(day)
+                private.remove_file(day)
 
     def _link(self, day: str, place: str) -> None:
         try:
@@ -129,11 +129,11 @@ class LocalGraves:
 
     def _make_day(self, place: str, midnight: float) -> None:
         self._make_folders(place)
-        fsutil.make_stamp(place, midnight)
+        private.make_stamp(place, midnight)
 
     def _make_folders(self, place: str) -> None:
         for folder in (os.path.join(self._root, _DAYS), os.path.dirname(place)):
-            fsutil.make_private_directory(folder)
+            private.make_private_directory(folder)
 
     def _old_days(self) -> list[str]:
         with suppress(FileNotFoundError), os.scandir(os.path.join(self._root, _DAYS)) as entries:
@@ -152,6 +152,6 @@ def _unlink_next(names: Iterator[str], most: int) -> int:
     """How many of the next ``most`` were removed; -1 when there are none left."""
     count = -1
     for name in islice(names, most):
-        fsutil.remove_file(name)
+        private.remove_file(name)
         count = max(count, 0) + 1
     return count

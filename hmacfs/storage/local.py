@@ -13,7 +13,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.errors import FileExists, Gone, NotFound, PathConflict
 from hmacfs.offload import InlinePool, Pool
-from hmacfs.storage import fsutil
+from hmacfs.storage import beneath, chains, fsutil
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
 from hmacfs.storage.folders import Folders
 from hmacfs.storage.metadata import Attributes, MetadataKeeper, Sidecars
@@ -117,11 +117,11 @@ class LocalStorage:
     def check_vacant_now(self, path: SlotPath) -> None:
         """As ``check_vacant``, for jobs of the disk pool."""
         try:
-            fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
+            fd = beneath.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return self.refuse_buried(path)
-            if fsutil.is_missing(error):
+            if beneath.is_missing(error):
                 raise PathConflict from error
             raise translated(error) from error
         try:
@@ -167,9 +167,9 @@ class LocalStorage:
         folders."""
         *parents, name = path.segments
         try:
-            chain = fsutil.open_existing_chain(self._root, parents)
+            chain = chains.open_existing_chain(self._root, parents)
         except OSError as error:
-            if fsutil.is_missing(error):
+            if beneath.is_missing(error):
                 return False
             raise
         try:
@@ -184,9 +184,9 @@ class LocalStorage:
             if self.syncs_directories:
                 os.fsync(chain[-1])
             self.on_published(path)
-            fsutil.remove_empty_chain(chain, parents)
+            chains.remove_empty_chain(chain, parents)
         finally:
-            fsutil.close_chain(chain)
+            chains.close_chain(chain)
         return True
 
     def claimed_end(self, place: bytes, entity: Entity) -> int:
@@ -231,9 +231,9 @@ class LocalStorage:
             raise
         try:
             if self.syncs_directories:
-                fsutil.sync_chain(chain)  # an error here is told, yet the file stays: it may be seen already
+                chains.sync_chain(chain)  # an error here is told, yet the file stays: it may be seen already
         finally:
-            fsutil.close_chain(chain)
+            chains.close_chain(chain)
         return found
 
     def forget_metadata(self, entity: Entity) -> None:

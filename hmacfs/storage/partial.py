@@ -17,7 +17,7 @@ from hmacfs.core import upload
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, State
 from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadGone
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.claim import LocalClaim, claimed
 from hmacfs.storage.journal import META, Journal
@@ -281,18 +281,18 @@ class LocalPartial:
             other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()
-            fsutil.remove_file(os.path.join(self._folder, other.data_name))
+            private.remove_file(os.path.join(self._folder, other.data_name))
             if self._home.storage.syncs_directories:
                 fsutil.sync_directory(self._folder)
 
     def _forget(self, *, keep_journal: bool = False, tidy: bool = True) -> None:
-        fsutil.remove_file(os.path.join(self._folder, self.data_name))
+        private.remove_file(os.path.join(self._folder, self.data_name))
         if not tidy:
             self._forget_names(keep_journal)
             return
         with self._home.folders.locked(self._slot):
             self._forget_names(keep_journal)
-            fsutil.remove_empty(self._folder)
+            private.remove_empty(self._folder)
 
     def _forget_names(self, keep_journal: bool) -> None:
         """The names that are still this journal's: one that expired or was replaced may have left them to another."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from hmacfs.errors import ConfigError
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.journal import Journal, boot_tag
 from hmacfs.storage.storedir import PRIVATE
 
@@ -35,8 +35,8 @@ def key_of(face: str, secret: str) -> str:
 def prepare(store_dir: str) -> None:
     """Make the folders. Raises ConfigError."""
     try:
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials"))
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "partials", "tokens"))
+        private.make_private_directory(os.path.join(store_dir, PRIVATE, "partials"))
+        private.make_private_directory(os.path.join(store_dir, PRIVATE, "partials", "tokens"))
         for name in ("partials", os.path.join("partials", "tokens")):
             info = os.lstat(os.path.join(store_dir, PRIVATE, name))
             if not stat.S_ISDIR(info.st_mode) or info.st_dev != os.stat(store_dir).st_dev:
@@ -75,7 +75,7 @@ class PartialFolders:
     def locked(self, slot: str) -> Iterator[None]:
         """A ``with`` block in which no partial of the slot comes or goes by its name."""
         group = os.path.join(self.root, slot[:2])
-        fsutil.make_private_directory(group)
+        private.make_private_directory(group)
         fd = os.open(os.path.join(group, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fsutil.patiently(lambda: fsutil.try_flock(fd))

@@ -13,7 +13,7 @@ from hmacfs.core import upload
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
 from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
@@ -138,7 +138,7 @@ class LocalPartials:
         adopt_left(self, slot)
         with self.folders.locked(slot):
             folder = self.folders.at(slot)
-            fsutil.make_private_directory(folder)
+            private.make_private_directory(folder)
             self._remove_dead(slot, name)
             if os.path.exists(os.path.join(folder, name)):
                 raise UploadExists
@@ -178,7 +178,7 @@ class LocalPartials:
             if fd >= 0:
                 os.close(fd)
             for leftover in (draft, os.path.join(folder, name), os.path.join(folder, data_name)):
-                fsutil.remove_file(leftover)  # it would count for the slot until SessionTTL
+                private.remove_file(leftover)  # it would count for the slot until SessionTTL
             raise
         return LocalPartial(self, journal, header, slot, name, data_name)
 
@@ -236,10 +236,10 @@ class LocalPartials:
         try:
             data_name = journal.header()[1]
             if journal.state is State.GONE:
-                fsutil.remove_file(os.path.join(self.folders.at(slot), data_name))
-                fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+                private.remove_file(os.path.join(self.folders.at(slot), data_name))
+                private.remove_file(os.path.join(self.folders.at(slot), name))
         except StorageFailed:  # damaged: as good as none, and nobody may be kept from beginning anew by it
-            fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+            private.remove_file(os.path.join(self.folders.at(slot), name))
             self._remove_unnamed(slot)
         finally:
             os.close(journal.fd)
@@ -252,7 +252,7 @@ class LocalPartials:
                 named.add(partial.data_name)
                 partial.close()
         for name in set(self.folders.names(slot, DATA)) - named:
-            fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+            private.remove_file(os.path.join(self.folders.at(slot), name))
 
     def _found(self, slot: str, name: str, face: str) -> LocalPartial | None:
         if face == "session":

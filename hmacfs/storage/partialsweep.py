@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hmacfs.core.upload import State
-from hmacfs.storage import fsutil
+from hmacfs.storage import private
 from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.partialfolders import LOG
 
@@ -74,7 +74,7 @@ class PartialSweep:
             for name in self._folders.names(slot, ""):  # none at all where the last upload took the folder with it
                 if name not in named and name not in readable:
                     self._unlink_old(os.path.join(folder, name))
-            fsutil.remove_empty(folder)
+            private.remove_empty(folder)
 
     def _unlink_old(self, path: str) -> None:
         try:

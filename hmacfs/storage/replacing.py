@@ -12,7 +12,7 @@ from dataclasses import replace
 from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import FileExists, NotFound, PreconditionFailed, StorageBusy, TooManyVersions
-from hmacfs.storage import fsutil
+from hmacfs.storage import chains, fsutil
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.contents import are_equal
 from hmacfs.storage.local import LocalStorage
@@ -119,9 +119,9 @@ class Replacing:
             with named(storage.staging, incoming.fd, incoming.link) as draft:
                 fsutil.replace_name(storage.staging.fd, draft, chain[-1], path.segments[-1])
             if storage.syncs_directories:
-                fsutil.sync_chain(chain)
+                chains.sync_chain(chain)
         finally:
-            fsutil.close_chain(chain)
+            chains.close_chain(chain)
         try:
             self._folders.prune(slot)
         except OSError:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hmacfs.core.rotation import Kind, Replaced, Ring, Secrets
-from hmacfs.storage import fsutil
+from hmacfs.storage import private
 from hmacfs.storage.base import os_errors_translated
 
 _MOST_BYTES = 1024 * 1024
@@ -72,10 +72,10 @@ class RingFile:
     def save(self, ring: Ring) -> None:
         content = json.dumps(_values(ring), ensure_ascii=False).encode()
         with os_errors_translated():
-            self._seen = _version(fsutil.replace_private(self._path, content))
+            self._seen = _version(private.replace_private(self._path, content))
 
     def _opened_lock(self) -> int:
-        fsutil.make_private_directory(self._folder)
+        private.make_private_directory(self._folder)
         return os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 

@@ -4,7 +4,7 @@ import os
 import secrets
 
 from hmacfs.errors import ConfigError
-from hmacfs.storage import fsutil
+from hmacfs.storage import private
 
 
 def new_secret() -> str:
@@ -24,12 +24,12 @@ def load_or_make(state_dir: str) -> str:
     """
     path = path_in(state_dir)
     try:
-        fsutil.make_private_directory(state_dir)
+        private.make_private_directory(state_dir)
         try:
             with open(path, "rb") as file:
                 content = file.read()
         except FileNotFoundError:
-            content = fsutil.create_once(path, new_secret().encode() + b"\n")
+            content = private.create_once(path, new_secret().encode() + b"\n")
         secret = content.decode().removesuffix("\n")
     except UnicodeDecodeError:
         secret = ""

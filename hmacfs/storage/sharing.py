@@ -23,7 +23,7 @@ from hashlib import sha256
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import ConfigError, NotFound
-from hmacfs.storage import contents, fsutil
+from hmacfs.storage import chains, contents, fsutil, private
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import SHA256_ATTRIBUTE
@@ -38,7 +38,7 @@ _HASH_BLOCK = 1024 * 1024
 def prepare(store_dir: str) -> None:
     """Make the folder. Raises ConfigError."""
     try:
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "content"))
+        private.make_private_directory(os.path.join(store_dir, PRIVATE, "content"))
     except OSError as error:
         raise ConfigError([f"StoreDir: equal content cannot be shared: {error}"]) from error
 
@@ -99,13 +99,13 @@ class LocalContent:
         if same and contents.are_equal(first.descriptor(), ours.descriptor(), ours.entity.size):
             return first
         first.close()  # somebody changed it in place: it is not what its name says
-        fsutil.remove_file(os.path.join(self._root, digest[:2], digest))
+        private.remove_file(os.path.join(self._root, digest[:2], digest))
         self._enter(digest, ours)
         return None
 
     def _enter(self, digest: str, ours: LocalStored) -> None:
         group = os.path.join(self._root, digest[:2])
-        fsutil.make_private_directory(group)
+        private.make_private_directory(group)
         # FileExistsError: another process was first. FileNotFoundError: ours is deleted. EMLINK: it has as many names
         # as the filesystem allows (ext4: 65,000).
         with fsutil.opened_directory(group) as folder, suppress(FileExistsError, FileNotFoundError):
@@ -143,7 +143,7 @@ class LocalContent:
             except (FileNotFoundError, BlockingIOError):
                 return False  # the first file has lost its last name, or somebody shares it at this very moment
             finally:
-                fsutil.close_chain(chain)
+                chains.close_chain(chain)
         return True
 
     def _release(self, inode: int, digest: str) -> None:

@@ -15,7 +15,7 @@ from hmacfs.core import paths
 from hmacfs.core.paths import MAX_SEGMENTS, SlotPath
 from hmacfs.core.retention import Batch, Held
 from hmacfs.errors import BadPath
-from hmacfs.storage import fsutil
+from hmacfs.storage import beneath, fsutil
 from hmacfs.storage.base import Entity, os_errors_translated
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage
@@ -114,7 +114,7 @@ class LocalShelf:
             inner = os.open(name, fsutil.DIRECTORY, dir_fd=folder)
         except OSError as error:
             # It went meanwhile, something else is there now, or it is closed to us, like lost+found.
-            if fsutil.is_missing(error) or error.errno == errno.EACCES:
+            if beneath.is_missing(error) or error.errno == errno.EACCES:
                 return
             raise
         try:
@@ -148,7 +148,7 @@ class LocalShelf:
         try:
             folder = _folder(root, held.path.segments[:-1])
         except OSError as error:
-            if fsutil.is_missing(error):
+            if beneath.is_missing(error):
                 return False
             raise
         name = held.path.segments[-1]
@@ -195,7 +195,7 @@ def _at(root: int, folder: Sequence[bytes], deed: Callable[[int], T]) -> T | Non
     try:
         fd = _folder(root, folder)
     except OSError as error:
-        if fsutil.is_missing(error):
+        if beneath.is_missing(error):
             return None
         raise
     try:
@@ -205,7 +205,7 @@ def _at(root: int, folder: Sequence[bytes], deed: Callable[[int], T]) -> T | Non
 
 
 def _folder(root: int, segments: Sequence[bytes]) -> int:
-    return fsutil.open_beneath(root, b"/".join(segments) or b".", fsutil.DIRECTORY)
+    return beneath.open_beneath(root, b"/".join(segments) or b".", fsutil.DIRECTORY)
 
 
 def _entity(info: os.stat_result) -> Entity:

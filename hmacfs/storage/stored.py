@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import NotFound, StorageFailed
 from hmacfs.offload import Pool
-from hmacfs.storage import fsutil
+from hmacfs.storage import beneath
 from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
 from hmacfs.storage.metadata import MetadataKeeper
 
@@ -68,7 +68,7 @@ class StoredFiles:
 
         Raises BlockingIOError when something would have to come from the disk.
         """
-        fd = self._opened(fsutil.open_beneath_now, path.raw)
+        fd = self._opened(beneath.open_beneath_now, path.raw)
         try:
             entity, changed = _identified(fd)
             metadata = self._known_metadata.get((entity.inode, changed))
@@ -76,7 +76,7 @@ class StoredFiles:
                 raise BlockingIOError
             if not with_content or entity.size > SMALL:
                 return LocalStored(self._disk, fd, entity, metadata, None)
-            content = fsutil.read_now(fd, entity.size, is_memory=self._is_memory)
+            content = beneath.read_now(fd, entity.size, is_memory=self._is_memory)
         except BaseException:
             os.close(fd)
             raise
@@ -86,7 +86,7 @@ class StoredFiles:
     def open_beneath(self, raw: bytes, with_content: bool) -> LocalStored:
         """The regular file at ``raw``, relative to the store. For jobs of the disk pool; raises as ``open`` does, but
         for Gone."""
-        fd = self._opened(fsutil.open_beneath, raw)
+        fd = self._opened(beneath.open_beneath, raw)
         try:
             entity, changed = _identified(fd)
             metadata = self._keeper.read(fd, entity)
@@ -107,9 +107,9 @@ class StoredFiles:
     def entity_at(self, path: SlotPath) -> Entity | None:
         """The regular file at ``path``. For jobs of the disk pool; raises OSError."""
         try:
-            fd = fsutil.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
+            fd = beneath.open_beneath(self._root, path.raw, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
-            if fsutil.is_missing(error):
+            if beneath.is_missing(error):
                 return None
             raise
         try:
@@ -125,7 +125,7 @@ class StoredFiles:
         except BlockingIOError:
             raise
         except OSError as error:
-            if fsutil.is_missing(error) or error.errno == errno.ENXIO:  # ENXIO: a Unix socket lies there
+            if beneath.is_missing(error) or error.errno == errno.ENXIO:  # ENXIO: a Unix socket lies there
                 raise NotFound from error
             raise translated(error) from error
 

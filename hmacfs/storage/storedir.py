@@ -7,7 +7,7 @@ import errno
 import os
 
 from hmacfs.errors import ConfigError
-from hmacfs.storage import fsutil, staging
+from hmacfs.storage import fsutil, private, staging
 
 PRIVATE = ".hmacfs"
 
@@ -21,8 +21,8 @@ def prepare(store_dir: str) -> None:
     area = os.path.join(store_dir, PRIVATE, "staging")
     try:
         os.makedirs(store_dir, exist_ok=True)
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE))
-        fsutil.make_private_directory(area)
+        private.make_private_directory(os.path.join(store_dir, PRIVATE))
+        private.make_private_directory(area)
         if not os.path.isdir(area):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), area)
         if os.stat(area).st_dev != os.stat(store_dir).st_dev:

@@ -16,7 +16,7 @@ from hmacfs.core import paths, versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.versions import DAY, Ledger
 from hmacfs.errors import BadPath, ConfigError
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import Entity
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.slotlocks import slot_name
@@ -30,7 +30,7 @@ _LEDGER_BYTES = 2 * 1024 * 1024
 def prepare(store_dir: str) -> None:
     """Make the folder. Raises ConfigError."""
     try:
-        fsutil.make_private_directory(os.path.join(store_dir, PRIVATE, "versions"))
+        private.make_private_directory(os.path.join(store_dir, PRIVATE, "versions"))
     except OSError as error:
         raise ConfigError([f"StoreDir: versions cannot be kept: {error}"]) from error
 
@@ -87,7 +87,7 @@ class VersionFolders:
         """The path of a slot and its ledger. One that is missing or was damaged by a power cut counts as empty: it
         guards against replays, not files."""
         try:
-            values = json.loads(fsutil.read_private(os.path.join(self.at(slot), LEDGER), _LEDGER_BYTES))
+            values = json.loads(private.read_private(os.path.join(self.at(slot), LEDGER), _LEDGER_BYTES))
             path = paths.parse(str(values["path"]).encode())
             if slot_name(path) != slot:
                 return None, Ledger()
@@ -99,8 +99,8 @@ class VersionFolders:
         """Make the folder where it is missing, and let its ledger say this from now on."""
         values = {"path": path.raw.decode(), "highest": ledger.highest, "made": ledger.made}
         folder = self.at(slot)
-        fsutil.make_private_directory(folder)
-        fsutil.write_private(os.path.join(folder, LEDGER), json.dumps(values).encode())
+        private.make_private_directory(folder)
+        private.write_private(os.path.join(folder, LEDGER), json.dumps(values).encode())
 
     def kept(self, slot: str) -> list[KeptVersion]:
         """What is there, the oldest first."""
@@ -151,10 +151,10 @@ class VersionFolders:
         try:
             for name in os.listdir(folder):
                 if name.startswith(LEDGER):  # drafts of it too, which a crash left
-                    fsutil.remove_file(os.path.join(folder, name))
+                    private.remove_file(os.path.join(folder, name))
         except FileNotFoundError:
             return
-        fsutil.remove_empty(folder)
+        private.remove_empty(folder)
 
 
 def _place_of(slot: str) -> str:

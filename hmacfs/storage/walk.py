@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from hmacfs.core import paths
 from hmacfs.core.paths import MAX_SEGMENTS, SlotPath
 from hmacfs.errors import BadPath
-from hmacfs.storage import fsutil
+from hmacfs.storage import beneath, fsutil
 from hmacfs.storage.base import os_errors_translated
 
 PORTION = 50_000
@@ -46,7 +46,7 @@ def _below(folder: int, prefix: bytes, depth: int) -> Iterator[SlotPath]:
             try:
                 inner = os.open(name[:-1], fsutil.DIRECTORY, dir_fd=folder)
             except OSError as error:
-                if fsutil.is_missing(error):  # it went meanwhile, or something else is there now
+                if beneath.is_missing(error):  # it went meanwhile, or something else is there now
                     continue
                 raise
             try:

@@ -147,10 +147,10 @@ def data_files(server: Server) -> list[str]:
     """Data files in the store's private folder, and files open anywhere in the store.
 
     Journals (.log) and their second names in ``tokens`` stay until SessionTTL: they let HEAD and Ask answer after
-    publication. Locks are empty.
+    publication. Locks are empty, and what a sweep notes (sweep.json) belongs to no upload.
     """
     found = server.open_store_files()
     for parent, _, files in os.walk(server.store_dir / ".hmacfs"):
         if not parent.endswith("/tokens"):
-            found += [os.path.join(parent, name) for name in files if not name.endswith(".log") and name != "lock"]
+            found += [os.path.join(parent, name) for name in files if not name.endswith((".log", "lock", "sweep.json"))]
     return found

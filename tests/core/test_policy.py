@@ -142,6 +142,9 @@ def test_what_is_blocked_stays_blocked_beside_what_is_allowed() -> None:
         ("IMAGE/anything", False),
         ("images/x", True),
         ("nonsense", True),
+        ("text/plain, text/html", False),
+        ("text/html ,x", False),
+        ("text/plain,x", True),
         (PLAIN, True),
     ],
 )

@@ -38,6 +38,12 @@ KNOWN = [
     ("a drawing with a type", b'<!DOCTYPE svg [<!ENTITY a "b">]>\n<svg>', "image/svg+xml"),
     ("a drawing behind a comment", b'<?xml version="1.0"?><!-- a > b --> <svg>', "image/svg+xml"),
     ("a drawing that hides", b'<?xml version="1.0"?>' + LONG_COMMENT + b"<svg>", "image/svg+xml"),
+    (
+        "a drawing that hides behind a comment of words",
+        b"<?xml version='1.0'?><!-- " + b"a " * 5000 + b"--><svg>",
+        "image/svg+xml",
+    ),
+    ("a drawing whose type has a bracket in a string", b"<!doctype svg [<!ENTITY a ']'>]><svg>", "image/svg+xml"),
     ("a drawing that hides behind spaces", b'<?xml version="1.0"?>' + b" " * 9000 + b"<svg>", "image/svg+xml"),
     ("XML", b'<?xml version="1.0"?><root/>', "text/xml"),
     ("PDF", specimens.PDF, "application/pdf"),

@@ -17,9 +17,9 @@ from tests.support.polling import until
 from tests.support.server import Server
 
 OLD, NEW = "the-old-secret-of-this-server-1", "the-new-secret-of-this-server-2"
-GRACE = 12
+GRACE = 8
 SWIFT = {"hmacfs.services.secrets:LOOK_SECONDS": 0.2}
-STEADY_SECONDS = 2.0
+STEADY_SECONDS = 1.5
 """So long without a refusal means that every worker has a secret: each of them takes connections all the time."""
 
 _numbers = itertools.count()
@@ -164,7 +164,9 @@ def test_during_secret_grace_no_upload_is_refused_and_afterwards_the_old_secret_
     assert not any(secret in server.output() for secret in (OLD, NEW))
 
 
-def test_a_worker_that_is_started_after_reask_secret_interval_has_the_secret_as_it_is_then(tmp_path: Path) -> None:
+def test_reask_secret_enabled_gives_the_new_secret_after_reask_secret_interval_to_later_workers_too(
+    tmp_path: Path,
+) -> None:
     with server_in(tmp_path, "configuration") as server:
         old, new = Signer(server, OLD), Signer(server, NEW)
         server.write_config(Secret=NEW)  # and no SIGHUP: the master's settings have the old one for ever

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 from gevent import socket
 
+from hmacfs.server import socketbody
+
+from .bodies import SHORTLY
+
 Pair = tuple[Any, native.socket]
 """Our side as the worker has it, and the client's side as plain Python has it."""
 
@@ -52,3 +56,9 @@ def parsed() -> Callable[..., Any]:
         return next(RequestParser(Config(), iter([head]), ("127.0.0.1", 5)))
 
     return parse
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for more of a block."""
+    monkeypatch.setattr(socketbody, "PAUSE_SECONDS", SHORTLY)

@@ -31,14 +31,19 @@ from hmacfs.services.uploads import Uploads
 from hmacfs.state.memory import MemoryTier
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import versionfolders
+from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.versions import LocalVersions
-from tests.services.test_uploads import Clock, ScriptedBody, Step, WatchedBuffers
+from tests.services.uploading import Clock, ScriptedBody, Step, WatchedBuffers
 from tests.support.polling import PATIENCE
 from tests.support.resuming import TTL, TYPE, Shelf, content_of, slot
 
+OTHER = "token-of-client-2"
+RIGHT = content_of(100)
 SECRET = "a-secret-long-enough-for-anybody"
 TOKEN = "token-of-client-1"
+FILE = RIGHT, Metadata(TYPE, "", hashlib.sha256(TOKEN.encode()).hexdigest())
+"""What is there once it is published with that token."""
 BLOCK = 64
 PLACES = 5
 
@@ -223,6 +228,9 @@ class House:
 
     def is_stored(self, path: str = "a/b.jpg") -> bool:
         return (self.store / path).exists()
+
+
+Make = Callable[..., House]
 
 
 def request(

@@ -19,7 +19,7 @@ from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.downloads import Download, DownloadRequest, DownloadRules, Downloads
 from hmacfs.services.retrying import Retries
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage import fsutil, stored, storedir
+from hmacfs.storage import beneath, stored, storedir
 from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 
@@ -348,7 +348,7 @@ def test_a_head_is_never_left_to_the_proxy(house: House) -> None:
 def failing_often(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
     """Opening beneath the root fails with these errors of the operating system first."""
     left = list(errors)
-    opener = fsutil.open_beneath
+    opener = beneath.open_beneath
 
     def scripted(root: int, path: bytes, flags: int) -> int:
         if left:
@@ -359,8 +359,8 @@ def failing_often(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
     def not_cached(root: int, path: bytes, flags: int) -> int:
         raise BlockingIOError
 
-    monkeypatch.setattr(fsutil, "open_beneath", scripted)
-    monkeypatch.setattr(fsutil, "open_beneath_now", not_cached)
+    monkeypatch.setattr(beneath, "open_beneath", scripted)
+    monkeypatch.setattr(beneath, "open_beneath_now", not_cached)
 
 
 def test_opening_is_tried_again_for_want_of_resources(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

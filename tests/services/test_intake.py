@@ -1,6 +1,7 @@
 """Taking a body in: lent buffers, silence, rates, the tick that lets others take over, and bodies without a length."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hmacfs.errors import BadBody, BodyTimeout, BodyTooLong, Draining, TakenOver
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.intake import TICK_SECONDS, Clocks, Intake, Pace, drop
 from hmacfs.state.scoreboard import Scoreboard
-from tests.services.test_uploads import Clock, ScriptedBody, Silence, Step, WatchedBuffers
+from tests.services.uploading import Clock, ScriptedBody, Silence, Step, WatchedBuffers
 
 BLOCK = 64
 
@@ -203,6 +204,38 @@ def test_a_body_is_held_to_the_largest_rate() -> None:
 
     assert desk.clock.time - begun == pytest.approx(10.0, rel=0.2)
     assert max(desk.clock.slept) <= 1.0  # who is held back still notices that somebody takes over
+
+
+def test_short_pieces_one_after_the_other_are_held_to_the_rate_of_their_upload() -> None:
+    desk = Desk(max_rate=160)
+    begun = desk.clock.time
+
+    for _ in range(50):
+        desk.intake.collect(desk.body(b"x" * 16), 16, desk.taken.extend, piece_of="upload")
+
+    assert desk.clock.time - begun == pytest.approx(50 * 16 / 160, rel=0.05)
+
+
+def test_pieces_side_by_side_share_the_rate_of_their_upload() -> None:
+    desk = Desk(max_rate=160)
+    begun = desk.clock.time
+
+    with desk.admission.sharing("upload"), desk.admission.sharing("upload"), desk.admission.sharing("another"):
+        desk.intake.collect(desk.body(b"x" * 160), 160, desk.taken.extend, piece_of="upload")
+
+    assert desk.clock.time - begun == pytest.approx(3.0, rel=0.05)  # a third of it, which the two others have as well
+
+
+def test_a_piece_that_pauses_for_its_rate_can_be_taken_over() -> None:
+    desk = Desk(max_rate=16)
+
+    with ExitStack() as others:
+        for _ in range(20):
+            others.enter_context(desk.admission.sharing("upload"))
+        desk.intake.collect(desk.body(b"x" * 64), 64, desk.taken.extend, desk.tick, piece_of="upload")
+
+    gaps = [later - earlier for earlier, later in zip(desk.ticks, desk.ticks[1:], strict=False)]
+    assert max(gaps) <= 2 * TICK_SECONDS
 
 
 # --- bodies without a length ---

@@ -12,8 +12,8 @@ from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import BadSignature, ExtensionRefused, FileExists, StorageFull, TooLarge, TypeRefused
 from hmacfs.offload import InlinePool
 from hmacfs.services import uploads
-from tests.services import resuming, test_uploads
-from tests.services.test_uploads import MAX, ScriptedBody, request, v2_claim
+from tests.services import resuming, uploading
+from tests.services.uploading import MAX, ScriptedBody, request, v2_claim
 from tests.support import specimens
 
 NO_PROGRAMS = policy.make([], ["exe", "php"], ["application/x-dosexec", "text/html"])
@@ -23,11 +23,9 @@ WRONG = Claim(Protocol.V2, "0" * 64)
 
 
 @pytest.fixture(params=["small", "large"])
-def house(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[test_uploads.House]:
+def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[uploading.House]:
     """For uploads in one piece, by the way of small files or of large ones."""
-    built = test_uploads.House(tmp_path / "plain")
+    built = uploading.House(tmp_path / "plain")
     if request.param == "large":
         monkeypatch.setattr(uploads, "SMALL", -1)
     yield built
@@ -47,7 +45,7 @@ def pieces(tmp_path: Path) -> Iterator[resuming.House]:
 # --- in one piece ---
 
 
-def test_a_refused_extension_is_told_before_the_body(house: test_uploads.House) -> None:
+def test_a_refused_extension_is_told_before_the_body(house: uploading.House) -> None:
     body = ScriptedBody(b"hello")
 
     with pytest.raises(ExtensionRefused) as caught:
@@ -57,7 +55,7 @@ def test_a_refused_extension_is_told_before_the_body(house: test_uploads.House) 
     assert house.files() == {}
 
 
-def test_a_declared_type_is_refused_before_the_body(house: test_uploads.House) -> None:
+def test_a_declared_type_is_refused_before_the_body(house: uploading.House) -> None:
     body = ScriptedBody(b"hello")
 
     with pytest.raises(TypeRefused) as caught:
@@ -66,7 +64,7 @@ def test_a_declared_type_is_refused_before_the_body(house: test_uploads.House) -
     assert (caught.value.status, caught.value.code, body.asked) == (403, "type-refused", 0)
 
 
-def test_the_type_that_the_signature_proves_is_judged(house: test_uploads.House) -> None:
+def test_the_type_that_the_signature_proves_is_judged(house: uploading.House) -> None:
     claim = v2_claim("a/b.html", 5, "text/html; charset=utf-8")
     asked = request(5, path="a/b.html", claim=claim, content_type="application/octet-stream", sent_type=False)
 
@@ -75,7 +73,7 @@ def test_the_type_that_the_signature_proves_is_judged(house: test_uploads.House)
 
 
 @pytest.mark.parametrize("block", [1, 64, 500])
-def test_content_is_refused_whatever_it_is_declared_as(house: test_uploads.House, block: int) -> None:
+def test_content_is_refused_whatever_it_is_declared_as(house: uploading.House, block: int) -> None:
     body = ScriptedBody(*(PROGRAM[at : at + block] for at in range(0, len(PROGRAM), block)))
 
     with pytest.raises(TypeRefused) as caught:
@@ -86,14 +84,14 @@ def test_content_is_refused_whatever_it_is_declared_as(house: test_uploads.House
     assert house.recorder.queued == 0
 
 
-def test_other_content_is_stored(house: test_uploads.House) -> None:
+def test_other_content_is_stored(house: uploading.House) -> None:
     house.uploads(policy=NO_PROGRAMS).receive(request(500, path="a/b.png"), ScriptedBody(PICTURE))
 
     assert house.files() == {"a/b.png": PICTURE}
 
 
 def test_a_large_refused_body_is_not_read_to_its_end(tmp_path: Path) -> None:
-    house = test_uploads.House(tmp_path / "store")
+    house = uploading.House(tmp_path / "store")
     content = specimens.windows_program() + bytes(200_000)
     body = ScriptedBody(*(content[at : at + 64] for at in range(0, len(content), 64)))
 
@@ -118,7 +116,7 @@ class WatchedPool(InlinePool):
 
 
 def test_content_is_judged_once_in_a_job_of_the_disk_pool(
-    house: test_uploads.House, monkeypatch: pytest.MonkeyPatch
+    house: uploading.House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = house.storage.disk = house.storage.short = WatchedPool()
     judged: list[bool] = []
@@ -134,7 +132,7 @@ def test_content_is_judged_once_in_a_job_of_the_disk_pool(
     assert judged == [True]
 
 
-Ask = Callable[[test_uploads.House], Any]
+Ask = Callable[[uploading.House], Any]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +147,7 @@ Ask = Callable[[test_uploads.House], Any]
     ],
     ids=["signature", "total", "extension", "type", "exists", "exists, before the content"],
 )
-def test_the_policy_has_its_place_in_the_order(house: test_uploads.House, ask: Ask, error: type[Exception]) -> None:
+def test_the_policy_has_its_place_in_the_order(house: uploading.House, ask: Ask, error: type[Exception]) -> None:
     for path in ("there.exe", "there.txt"):
         house.put(path, b"first")
 
@@ -157,7 +155,7 @@ def test_the_policy_has_its_place_in_the_order(house: test_uploads.House, ask: A
         house.uploads(policy=NO_PROGRAMS).receive(ask(house), ScriptedBody(PROGRAM))
 
 
-def test_the_policy_comes_before_space(house: test_uploads.House) -> None:
+def test_the_policy_comes_before_space(house: uploading.House) -> None:
     house.admitting(free_space=1 << 62)
 
     with pytest.raises(ExtensionRefused):

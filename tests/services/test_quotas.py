@@ -29,10 +29,10 @@ from hmacfs.services.quotas import COUNT_SECONDS, FRESH_SECONDS, LEASE_SECONDS, 
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import Accounts, FileRow
 from hmacfs.state.memory import MemoryTier
-from tests.services import resuming, test_uploads
+from tests.services import resuming, uploading
 from tests.services.resuming import piece_sum, whole_sum
 from tests.services.test_policy import NO_PROGRAMS, PROGRAM
-from tests.services.test_uploads import ScriptedBody, Silence, request
+from tests.services.uploading import ScriptedBody, Silence, request
 from tests.support import specimens
 from tests.support.polling import until
 from tests.support.resuming import TTL, content_of, slot
@@ -441,10 +441,8 @@ def test_no_quota_asks_and_tells_nobody() -> None:
 
 
 @pytest.fixture(params=["small", "large"])
-def house(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[test_uploads.House]:
-    built = test_uploads.House(tmp_path / "plain")
+def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[uploading.House]:
+    built = uploading.House(tmp_path / "plain")
     if request.param == "large":
         monkeypatch.setattr(uploads, "SMALL", -1)
     yield built
@@ -452,17 +450,17 @@ def house(
     built.close()
 
 
-def with_quota(house: test_uploads.House, most: int = 100) -> UserQuotas:
+def with_quota(house: uploading.House, most: int = 100) -> UserQuotas:
     rules = QuotaRules(most, by_first_segment=True)
-    return UserQuotas(house.tier, house.recorder, rules, lambda: test_uploads.WALL)
+    return UserQuotas(house.tier, house.recorder, rules, lambda: uploading.WALL)
 
 
-def used(house: test_uploads.House) -> int | None:
+def used(house: uploading.House) -> int | None:
     house.recorder.flush()
-    return house.tier.used(quota.account_of("romeo"), int(test_uploads.WALL))
+    return house.tier.used(quota.account_of("romeo"), int(uploading.WALL))
 
 
-def test_a_file_beyond_the_quota_is_refused_before_its_body(house: test_uploads.House) -> None:
+def test_a_file_beyond_the_quota_is_refused_before_its_body(house: uploading.House) -> None:
     receiving = house.uploads(quotas=with_quota(house))
     receiving.receive(request(60, path="romeo/1/a"), ScriptedBody(bytes(60)))
     body = ScriptedBody(bytes(41))
@@ -475,7 +473,7 @@ def test_a_file_beyond_the_quota_is_refused_before_its_body(house: test_uploads.
     assert list(house.files()) == ["romeo/1/a"]
 
 
-def test_the_uploader_stands_in_the_catalogue(house: test_uploads.House) -> None:
+def test_the_uploader_stands_in_the_catalogue(house: uploading.House) -> None:
     house.uploads(quotas=with_quota(house)).receive(request(5, path="romeo/1/a"), ScriptedBody(b"hello"))
 
     house.recorder.flush()
@@ -494,7 +492,7 @@ def test_the_uploader_stands_in_the_catalogue(house: test_uploads.House) -> None
     ids=["short", "silent", "broken", "another was faster"],
 )
 def test_an_upload_that_fails_gives_its_bytes_back(
-    house: test_uploads.House, body: Callable[[test_uploads.House], ScriptedBody], error: type[Exception]
+    house: uploading.House, body: Callable[[uploading.House], ScriptedBody], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         house.uploads(quotas=with_quota(house)).receive(request(5, path="romeo/1/a"), body(house))
@@ -502,7 +500,7 @@ def test_an_upload_that_fails_gives_its_bytes_back(
     assert used(house) == 0
 
 
-def test_refused_content_gives_its_bytes_back(house: test_uploads.House) -> None:
+def test_refused_content_gives_its_bytes_back(house: uploading.House) -> None:
     receiving = house.uploads(quotas=with_quota(house, 1000), policy=NO_PROGRAMS)
 
     with pytest.raises(TypeRefused):
@@ -511,7 +509,7 @@ def test_refused_content_gives_its_bytes_back(house: test_uploads.House) -> None
     assert used(house) == 0
 
 
-def test_the_quota_comes_after_space_and_after_what_exists(house: test_uploads.House) -> None:
+def test_the_quota_comes_after_space_and_after_what_exists(house: uploading.House) -> None:
     house.put("romeo/1/there", b"first")
 
     with pytest.raises(FileExists):
@@ -675,7 +673,7 @@ def test_a_failing_disk_leaves_the_reservation_to_its_expiry(desk: Desk) -> None
     assert desk.used == 0
 
 
-def test_an_upload_without_a_quota_asks_no_tier_about_accounts(house: test_uploads.House) -> None:
+def test_an_upload_without_a_quota_asks_no_tier_about_accounts(house: uploading.House) -> None:
     house.tier.threads.clear()
 
     house.uploads().receive(request(5, path=PATH), ScriptedBody(b"hello"))
@@ -684,7 +682,7 @@ def test_an_upload_without_a_quota_asks_no_tier_about_accounts(house: test_uploa
 
 
 def test_eight_uploads_at_once_never_go_beyond_the_quota(tmp_path: Path) -> None:
-    house = test_uploads.House(tmp_path / "store")
+    house = uploading.House(tmp_path / "store")
     quotas = UserQuotas(house.tier, house.recorder, QuotaRules(100, by_first_segment=True), time.time)
     receiving = house.uploads(quotas=quotas)
     results: list[bool] = []

@@ -135,7 +135,7 @@ def test_an_ended_ban_is_remembered_for_a_day(store: BanStore) -> None:
 
     assert "c" in kept(store)
     assert "b" not in kept(store)
-    store.save([ban("d", NOW - DAY + 60, 300)])
+    store.save([ban("d", NOW - DAY, 7200)])
     assert "d" in kept(store)
 
 

@@ -17,7 +17,7 @@ from hmacfs.core import paths
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import FileExists, NotFound, PathConflict, StorageFailed, StorageFull
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, stored, storedir
+from hmacfs.storage import beneath, fsutil, stored, storedir
 from hmacfs.storage.base import Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.metadata import Attributes
@@ -108,7 +108,7 @@ def house(place: Path) -> Iterator[House]:
 @pytest.fixture
 def cached_lookup(place: Path) -> None:
     """Skips where the kernel or the filesystem cannot say what is cached."""
-    if not fsutil._has_cached_lookup:
+    if not beneath._has_cached_lookup:
         pytest.skip("this kernel or sandbox has no cached lookup")
     (place / "probe").write_bytes(b"x")
     with open(place / "probe", "rb") as file:
@@ -181,7 +181,7 @@ def test_a_missing_file_is_not_found_every_time(house: House) -> None:
 def test_a_name_that_is_not_cached_goes_to_the_pool(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.put("a/b")
     house.get()
-    monkeypatch.setattr(fsutil, "open_beneath_now", blocked)
+    monkeypatch.setattr(beneath, "open_beneath_now", blocked)
 
     assert house.jobs() == 1
     assert house.get() == (b"hello", "text/plain")
@@ -190,7 +190,7 @@ def test_a_name_that_is_not_cached_goes_to_the_pool(house: House, monkeypatch: p
 def test_without_a_cached_lookup_everything_goes_to_the_pool(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.put("a/b")
     house.get()
-    monkeypatch.setattr(fsutil, "_has_cached_lookup", False)
+    monkeypatch.setattr(beneath, "_has_cached_lookup", False)
 
     assert house.jobs() == 1
     assert house.get() == (b"hello", "text/plain")
@@ -240,12 +240,12 @@ def test_reading_now_gives_what_is_cached_and_nothing_else(place: Path) -> None:
 
     with open(file, "rb") as opened:
         opened.read()
-        assert fsutil.read_now(opened.fileno(), 10, is_memory=is_memory) == b"0123456789"
-        assert fsutil.read_now(opened.fileno(), 4, is_memory=is_memory) == b"0123"
-        assert fsutil.read_now(opened.fileno(), 0, is_memory=is_memory) == b""
+        assert beneath.read_now(opened.fileno(), 10, is_memory=is_memory) == b"0123456789"
+        assert beneath.read_now(opened.fileno(), 4, is_memory=is_memory) == b"0123"
+        assert beneath.read_now(opened.fileno(), 0, is_memory=is_memory) == b""
         if not is_memory:
             with pytest.raises(BlockingIOError):
-                fsutil.read_now(opened.fileno(), 11, is_memory=False)
+                beneath.read_now(opened.fileno(), 11, is_memory=False)
 
 
 def test_memory_is_told_from_a_disk(place: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_cached_lookup_never_leaves_the_root(tmp_path: Path, path: bytes) -> N
 
     try:
         with pytest.raises(OSError, match=r"."):
-            os.close(fsutil.open_beneath_now(root, path, os.O_RDONLY))
+            os.close(beneath.open_beneath_now(root, path, os.O_RDONLY))
     finally:
         os.close(root)
 

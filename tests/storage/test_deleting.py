@@ -10,7 +10,7 @@ import pytest
 from hmacfs.core import paths
 from hmacfs.errors import NotFound
 from hmacfs.offload import InlinePool
-from hmacfs.storage import fsutil, partialfolders, storedir
+from hmacfs.storage import chains, fsutil, partialfolders, storedir
 from hmacfs.storage.base import Metadata, UploadHeader
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
@@ -174,16 +174,16 @@ def test_uploads_into_a_folder_that_is_being_emptied_all_arrive(tmp_path: Path) 
 
 
 def test_an_upload_whose_folder_goes_again_and_again_arrives(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, left = fsutil.open_chain, [20]
+    opened, left = chains.open_chain, [20]
 
     def open_and_lose(root: int, segments: Sequence[bytes], mode: int, umask: int) -> list[int]:
         chain = opened(root, segments, mode, umask)
         if left[0]:
             left[0] -= 1
-            fsutil.remove_empty_chain(chain, segments)
+            chains.remove_empty_chain(chain, segments)
         return chain
 
-    monkeypatch.setattr(fsutil, "open_chain", open_and_lose)
+    monkeypatch.setattr(chains, "open_chain", open_and_lose)
     house.put("a/b/file")
 
     assert left == [0]
