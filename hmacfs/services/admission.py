@@ -203,12 +203,17 @@ class Admitted:
         try:
             self._enter()
         except BaseException:
-            self._release()
+            self.leave()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._release()
+        self.leave()
+
+    def leave(self) -> None:
+        """Give everything back before the end of the block, which has nothing left to do then."""
+        while self._undo:
+            self._undo.pop()()
 
     def wrote(self, count: int) -> None:
         """``count`` bytes are on disk now."""
@@ -245,7 +250,3 @@ class Admitted:
 
     def _return_space(self) -> None:
         self._admission.board.add_pending(-self._left)
-
-    def _release(self) -> None:
-        while self._undo:
-            self._undo.pop()()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hmacfs.core.upload import State
 from hmacfs.storage import private
+from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.partialfolders import LOG
 from hmacfs.storage.storedir import SLOT, folders_in
 
@@ -36,6 +37,8 @@ class PartialSweep:
         for slot in folders_in(os.path.join(self._folders.root, group), SLOT):
             if not slot.startswith(group):
                 continue  # none of ours: its lock would be another group's
+            if removes:
+                adopt_left(self._home, slot)
             for name in self._folders.names(slot, LOG):
                 partial = self._home.open_now(slot, name)
                 if partial is not None:

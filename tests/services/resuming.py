@@ -161,7 +161,8 @@ class House:
         self.board = Scoreboard()
         self.buffers = WatchedBuffers(BLOCK)
         free = self.shelf.storage.free_bytes
-        self.admission = Admission(Limits(**{"transfers": PLACES, **(limits or {})}), self.board, free, now)
+        self._limits = Limits(**{"transfers": PLACES, **(limits or {})})
+        self.admission = Admission(self._limits, self.board, free, now)
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
@@ -190,7 +191,7 @@ class House:
         if self._is_killed:
             return
         assert self.board.pending() == 0
-        assert self.admission.gate._free == PLACES
+        assert self.admission.gate._free == self._limits.transfers
         assert self.board._clients == {}
         assert self.buffers.lent == 0
 
