@@ -37,6 +37,10 @@ class LocalPartials:
         most: MaxSessionsPerSlot.
         ttl: seconds, SessionTTL.
         clock: Unix seconds.
+
+    Attributes:
+        on_removed: called with key and ``started_at`` of an upload that was removed before its end, whoever removed it;
+            from a thread of the disk pool. It must not wait and not raise.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class LocalPartials:
         self._ttl = ttl
         self._clock = clock
         self.turns = Turns()
+        self.on_removed: Callable[[str, float], None] = _nobody
         storage.on_published = self.clear
 
     def create(
@@ -231,8 +236,11 @@ class LocalPartials:
             return
         try:
             if journal.state is State.GONE:
-                fsutil.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
+                header, data_name = journal.header()
+                fsutil.remove_file(os.path.join(self.folders.at(slot), data_name))
                 fsutil.remove_file(os.path.join(self.folders.at(slot), name))
+                if not name.startswith(UNNAMED):
+                    self.on_removed(header.key, header.started_at)
         except StorageFailed:
             pass  # damaged: swept one day
         finally:
@@ -275,3 +283,7 @@ class LocalPartials:
             return False  # damaged: as good as none
         finally:
             os.close(journal.fd)
+
+
+def _nobody(key: str, started_at: float) -> None:
+    """Nobody wants to know."""

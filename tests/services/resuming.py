@@ -160,6 +160,7 @@ class House:
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
+        kept.on_removed = self.recorder.session_removed
         self.versions = None if versions is None else kept_versions(store, storage, **versions)
         by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
         self.quotas = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count) if quota else Quotas()
