@@ -19,7 +19,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.state.base import RowsRejected
+from hmacfs.state.engines import IS_CURRENT
 from hmacfs.state.limits import VERB_SECONDS, TimeLimit, time_limit
+from hmacfs.state.statefile import Renewed
 
 T = TypeVar("T")
 
@@ -67,7 +69,10 @@ class Connections:
             StateUnavailable: it cannot be reached, did not answer in time, or refused; no values are told.
         """
         with _translated(), self._turn(), self._limit():
-            result: T = self._pool.run(self._lend, work)
+            try:
+                result: T = self._pool.run(self._lend, work)
+            except Renewed:
+                result = self._pool.run(self._lend, work)
             return result
 
     def close(self) -> None:
@@ -92,14 +97,13 @@ class Connections:
     def _lend(self, work: Callable[[Connection], T]) -> T:
         try:
             connection = self._take()
-        except BaseException:
-            self._failures += 1
+        except BaseException as error:
+            self._failures += not isinstance(error, Renewed)
             raise
         try:
             result = _repeated(work, connection)
         except BaseException as error:
-            if not _is_rejection(error):
-                self._failures += 1
+            self._failures += not (_is_rejection(error) or isinstance(error, Renewed))
             _discard(connection)
             raise
         self._idle.append((connection, time.monotonic()))
@@ -113,6 +117,9 @@ class Connections:
                 connection, since = self._idle.pop()
             except IndexError:  # another thread took the last one
                 break
+            if not connection.info.get(IS_CURRENT, _always)():  # its file was deleted, or set aside by another process
+                _discard(connection)
+                continue
             asked = time.monotonic()
             if asked - since < _IDLE_SECONDS or _answers(connection):
                 return connection
@@ -120,6 +127,10 @@ class Connections:
             if time.monotonic() - asked > _SILENT_SECONDS:
                 raise TimeLimit
         return self._engine.connect()
+
+
+def _always() -> bool:
+    return True
 
 
 def _answers(connection: Connection) -> bool:

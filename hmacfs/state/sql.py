@@ -20,6 +20,7 @@ from hmacfs.state.accounts import SqlAccounts
 from hmacfs.state.base import BanStore, FileRow, Held, Kind, RowsRejected, SessionRow, page
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.connections import Connections
+from hmacfs.state.engines import IS_NEW
 from hmacfs.state.sqlbans import SqlBans
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ class SqlTier(SqlAccounts):
         """``work`` on a connection to a server that has our tables. Raises StateUnavailable."""
 
         def prepared(connection: Connection) -> T:
-            if not self._ready:
+            if connection.info.pop(IS_NEW, False) or not self._ready:
                 schema.create(connection)
                 self._ready = True
             return work(connection)

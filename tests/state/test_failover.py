@@ -542,7 +542,7 @@ def test_nothing_is_lost_while_a_database_comes_and_goes(make: Make, database: S
 
 
 def test_when_no_tier_answers_the_state_is_unavailable(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "state.db").mkdir()
     state = make()
 
     with pytest.raises(StateUnavailable):
@@ -551,7 +551,7 @@ def test_when_no_tier_answers_the_state_is_unavailable(make: Make, tmp_path: Pat
         state.find_session(session_key(1), NOW)
 
     assert state.serving().catalog == "none"
-    (tmp_path / "state.db").unlink()
+    (tmp_path / "state.db").rmdir()
     state.probe()
     state.record_files([file_row("a")])
     assert state.serving() == Serving("embedded", "embedded", {})
