@@ -130,7 +130,7 @@ def create_app(
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
     unfinished = resumption.unfinished(settings, shop.storage) if settings.resumable_uploads_enabled else None
-    quotas = guards.quotas(settings, shop.state, shop.recorder, unfinished)
+    quotas = guards.quotas(settings, shop.state, shop.recorder, shop.storage, unfinished)
     uploads = Uploads(
         shop.storage,
         shop.authority,
