@@ -63,7 +63,7 @@ def verify(
     except (ValueError, BadHeader):
         return Verdict("malformed", hint="the token lacks a claim, or has one of another form than expected")
     if hint := _misfit(claims, path, size, filetype, types if sent_type else ()):
-        return Verdict("wrong", hint=hint)
+        return Verdict("misfit", hint=hint)
     reason = "expired" if until + SKEW < now else "early" if issued - SKEW > now else "ok"
     return Verdict(reason, filetype or types[0], uploader, file_expires_at)
 

@@ -70,9 +70,9 @@ class Quotas:
         return named
 
     def held(self, path: SlotPath, total: int, named: str, *, resumable: bool = False) -> Holding:  # noqa: ARG002
-        """A ``with`` block for an upload of ``total`` bytes, less those of the uploader's own file that they replace: an
-        old version does not count. If it ends by an exception and nothing of the upload is kept, its bytes are given back;
-        otherwise they stay reserved.
+        """A ``with`` block for an upload of ``total`` bytes, less those of the uploader's own file that they replace,
+        because an old version does not count. If it ends by an exception and nothing of the upload is kept, its bytes
+        are given back; otherwise they stay reserved.
 
         Args:
             resumable: what is kept of it stays reserved for SessionTTL.
