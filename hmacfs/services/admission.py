@@ -18,6 +18,10 @@ WAIT_SECONDS = 5.0
 
 _SPACE_SECONDS = 1.0
 
+MOST_PROMISED = 2**45
+"""Bytes of free space that one upload counts for, at most: no disk has as many left, and as many uploads as a worker
+may have (MaxWorkers) do not pass what a word of the scoreboard holds."""
+
 
 class Board(Protocol):
     """Numbers that all workers of one server share."""
@@ -196,7 +200,7 @@ class Admitted:
     def __init__(self, admission: Admission, client: str, total: int) -> None:
         self._admission = admission
         self._client = client
-        self._left = total
+        self._left = min(total, MOST_PROMISED)
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> "Admitted":

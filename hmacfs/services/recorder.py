@@ -108,6 +108,10 @@ class Recorder:
         """
         self._take((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
 
+    def session_removed(self, key: str, started_at: float) -> None:
+        """As ``session_ended``, from any native thread: it does not wake the writer, which is another loop's."""
+        self._facts.append((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
+
     def quota_settled(self, reservation: Reservation) -> None:
         """The file of a reservation was published; what was told of it before is written first."""
         self._take((_SETTLED, reservation.key, reservation))

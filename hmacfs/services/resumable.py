@@ -144,6 +144,7 @@ class Resumable:
                     return self._engine.finish(partial, checksum.NOTHING, ALWAYS)
                 except UploadComplete:  # by who held it until now
                     snapshot = partial.settle()
+            self._engine.tell(partial, snapshot)  # shared state may have lost it
             return self._engine.progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:

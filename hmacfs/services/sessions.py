@@ -79,6 +79,7 @@ class Sessions:
         is_whole = snapshot.extents.prefix == request.total
         if is_whole and partial.is_idle():  # a crash came between the last byte and publishing
             return self._engine.finish(partial, checksum.NOTHING, request.conditions)
+        self._engine.tell(partial, snapshot)  # shared state may have lost it
         return self._engine.progress(partial, snapshot)
 
     def put_piece(

@@ -149,6 +149,8 @@ class LocalPartial:
         self.journal.set_state(State.GONE)
         self.journal.want(0, META)
         self._forget(tidy=tidy)
+        if not self.is_draft:  # what the draft's token stands for may go on
+            self._home.on_removed(self.header.key, self.header.started_at)
 
     def went_back_now(self) -> bool:
         """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is

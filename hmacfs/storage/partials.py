@@ -39,6 +39,10 @@ class LocalPartials:
         most: MaxSessionsPerSlot.
         ttl: seconds, SessionTTL.
         clock: Unix seconds.
+
+    Attributes:
+        on_removed: called with key and ``started_at`` of an upload that was removed before its end, whoever removed it;
+            from a thread of the disk pool. It must not wait and not raise.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class LocalPartials:
         self._ttl = ttl
         self._clock = clock
         self.turns = Turns()
+        self.on_removed: Callable[[str, float], None] = _nobody
         storage.on_published = self.clear
 
     def create(
@@ -234,10 +239,12 @@ class LocalPartials:
         except FileNotFoundError:
             return
         try:
-            data_name = journal.header()[1]
+            header, data_name = journal.header()
             if journal.state is State.GONE:
                 private.remove_file(os.path.join(self.folders.at(slot), data_name))
                 private.remove_file(os.path.join(self.folders.at(slot), name))
+                if not name.startswith(UNNAMED):
+                    self.on_removed(header.key, header.started_at)
         except StorageFailed:  # damaged: as good as none, and nobody may be kept from beginning anew by it
             private.remove_file(os.path.join(self.folders.at(slot), name))
             self._remove_unnamed(slot)
@@ -298,3 +305,7 @@ class LocalPartials:
             return False
         finally:
             os.close(journal.fd)
+
+
+def _nobody(key: str, started_at: float) -> None:
+    """Nobody wants to know."""

@@ -170,9 +170,12 @@ class House:
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
+        kept.on_removed = self.recorder.session_removed
         self.versions = None if versions is None else kept_versions(store, storage, **versions)
         by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
-        self.quotas = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count) if quota else Quotas()
+        replaced = None if versions is None else storage
+        with_quota = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count, replaced)
+        self.quotas = with_quota if quota else Quotas()
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
             kept.count, kept._most, self.versions, None, self.quotas,
