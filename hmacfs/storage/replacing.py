@@ -68,7 +68,10 @@ class Replacing:
                 if not incoming.conditions.hold(current.etag if current else None):
                     raise PreconditionFailed
                 if current is None:  # removed since we found it
-                    return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                    try:
+                        return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                    except FileExistsError:  # who finds the path free links without the lock, and was faster
+                        continue
                 if is_equal:
                     return self._stays(path, current, incoming)
                 self._replace(path, current, incoming)
