@@ -64,7 +64,7 @@ class Deletions:
         deleted = self._storage.delete(path)
         if deleted is None:
             raise NotFound
-        self._recorder.file_gone(path.raw.decode())
+        self._recorder.file_deleted(path.raw.decode())
         for version in deleted.versions:
             self._observer.file_removed(str(path), version.size, REASON, version.number)
         self._observer.file_removed(str(path), deleted.size, REASON, 0)
