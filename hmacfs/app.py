@@ -147,7 +147,7 @@ def create_app(
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
     unfinished = resumption.unfinished(settings, shop.storage) if settings.resumable_uploads_enabled else None
-    quotas = guards.quotas(settings, shop.state, shop.recorder, unfinished)
+    quotas = guards.quotas(settings, shop.state, shop.recorder, shop.storage, unfinished)
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -169,7 +169,13 @@ def create_app(
         uploads=uploads,
         downloads=downloads,
         deletions=Deletions(
-            shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries, shop.admission.check_rate
+            shop.storage,
+            shop.authority,
+            shop.recorder,
+            shop.kept.graves,
+            shop.retries,
+            shop.admission.check_rate,
+            shop.observer,
         ),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,
@@ -207,7 +213,9 @@ def _rotation(settings: Settings, keyring: Keyring) -> Rotation:
     """Sources are asked again with the configuration as it is then; it may name another one."""
     interval = settings.reask_secret_interval if settings.reask_secret_enabled else None
     rules = ReaskRules(interval, settings.secret_grace)
-    return Rotation(keyring, RingFile(settings.state_dir), secretring.reread, rules, _tell_secret, time.time)
+    return Rotation(
+        keyring, RingFile(settings.state_dir), partial(secretring.reread, settings), rules, _tell_secret, time.time
+    )
 
 
 def _tell_secret(sentence: str, is_bad: bool) -> None:

@@ -130,7 +130,9 @@ def _prepared() -> tuple[Settings, Ring]:
     settings = configfile.usable(loaded)
     storedir.prepare(settings.store_dir)
     logs.configure(settings.log_level, settings.log_file)
-    ring = secretring.committed(settings, partial(logs.event, logging.WARNING))
+    ring = secretring.committed(
+        settings, partial(logs.event, logging.WARNING), known=_kept.ring, tell=partial(logs.event, logging.INFO)
+    )
     if _kept.settings is None and (removed := storedir.sweep_leftovers(settings.store_dir)):
         logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
     for warning in loaded.warnings:

@@ -157,7 +157,7 @@ class BadSignature(RequestError):
 
     Args:
         protocol: which parameter was judged, or "none".
-        reason: "missing", "malformed", "wrong", "expired" or "early".
+        reason: "missing", "malformed", "wrong", "expired", "early" or "misfit". Only "wrong" counts towards a ban.
         size, content_type: what was judged, for the log.
         hints: sentences an operator can act on.
     """

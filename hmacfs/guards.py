@@ -15,7 +15,7 @@ from hmacfs.services.secrets import Keyring
 from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
 from hmacfs.state.scoreboard import Scoreboard
-from hmacfs.storage.base import Partials
+from hmacfs.storage.base import Partials, Storage
 
 
 def bans(settings: Settings, keyring: Keyring, state: SharedState, board: Scoreboard, observer: Observer) -> BanList:
@@ -31,12 +31,15 @@ def bans(settings: Settings, keyring: Keyring, state: SharedState, board: Scoreb
     )
 
 
-def quotas(settings: Settings, state: SharedState, recorder: Recorder, kept: Partials | None) -> Quotas:
+def quotas(
+    settings: Settings, state: SharedState, recorder: Recorder, storage: Storage, kept: Partials | None
+) -> Quotas:
     """The bytes that an uploader may have. Args: kept: None where uploads cannot be resumed."""
     if not settings.user_quota:
         return Quotas()
     rules = QuotaRules(settings.user_quota, settings.quota_by_first_segment, settings.session_ttl)
-    return UserQuotas(state, recorder, rules, time.time, kept.count if kept else None)
+    replaced = storage if settings.enable_versioning else None
+    return UserQuotas(state, recorder, rules, time.time, kept.count if kept else None, replaced)
 
 
 def check_rate(settings: Settings, state: SharedState) -> Callable[[str], None] | None:

@@ -127,8 +127,12 @@ def _origins(value: Any) -> tuple[str, ...]:
     return origins
 
 
-def _positive(seconds: int) -> int:
-    if seconds <= 0:
+_LONGEST_SECONDS = 100 * 365 * 86400
+"""Of any duration: every moment that follows from one is a date that headers and databases can hold."""
+
+
+def _duration(value: Any, least: int = 0) -> int:
+    if not least <= (seconds := parse_duration(_number(value))) <= _LONGEST_SECONDS:
         raise ValueError
     return seconds
 
@@ -169,10 +173,8 @@ TEXT = Kind("a text", _text)
 PATH = Kind("a path", _matching(r"[^\0]*"), is_path=True)
 DIRECTORY = Kind("the path of a folder", _matching(r"[^\0]+"), is_path=True)
 BOOLEAN = Kind("true or false", _boolean)
-DURATION = Kind(DURATION_FORM, lambda value: parse_duration(_number(value)), blank_is_default=True)
-TIMEOUT = Kind(
-    f"more than 0 {DURATION_FORM}", lambda value: _positive(parse_duration(_number(value))), blank_is_default=True
-)
+DURATION = Kind(f"{DURATION_FORM}, at most 100 years", _duration, blank_is_default=True)
+TIMEOUT = Kind(f"more than 0 {DURATION.form}", lambda value: _duration(value, 1), blank_is_default=True)
 SIZE = size()
 MODE = Kind('an octal text like "0640"', lambda value: parse_mode(_text(value)))
 REDIS = Kind(f'"" or {REDIS_FORM}', _redis)
@@ -194,6 +196,6 @@ TYPE_PATTERNS = Kind(
 NETWORKS = Kind('a list of addresses, networks and "unix:"', _networks)
 PREFIX = Kind('URL path segments like "upload", of letters, digits and . _ ~ -', _prefix)
 BASE_URL = Kind('"" or a URL like "https://upload.example.org"', _matching(r"(https?://[^/?#\s]+[^?#\s]*)?"))
-RATE = Kind('"" or a rate like "120/minute"', _matching(r"(\d+/(second|minute|hour|day))?"))
+RATE = Kind('"" or a rate like "120/minute"', _matching(r"([1-9]\d{0,8}/(second|minute|hour|day))?"))
 OFFLOAD = Kind('"", "X-Accel-Redirect:/prefix/" or "X-Sendfile"', _matching(r"(X-Sendfile|X-Accel-Redirect:/\S*/|)"))
 LEVEL = choice("debug", "info", "warn", "error", warning="warn")

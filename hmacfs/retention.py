@@ -66,6 +66,8 @@ def kept(settings: Settings, storage: LocalStorage) -> Kept:
     """
     graves = LocalGraves(settings.store_dir, storage.disk)
     storage.is_buried = graves.buried_now
+    age = policy(settings).age
+    storage.is_over = lambda held: bool(retention.reason_to_go(held, age, time.time()))
     versionfolders.prepare(settings.store_dir)
     old = LocalVersions(
         storage,

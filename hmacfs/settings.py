@@ -149,7 +149,7 @@ class Settings:
     chunking_enabled: bool = row("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
     resumable_uploads_enabled: bool = row("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
     enable_interim_responses: bool = row("EnableInterimResponses", False, BOOLEAN, "104 responses")
-    session_ttl: int = row("SessionTTL", "24h", DURATION, "life of an unfinished upload")
+    session_ttl: int = row("SessionTTL", "24h", TIMEOUT, "life of an unfinished upload")
     max_sessions_per_slot: int = row("MaxSessionsPerSlot", 4, integer(1, 1000), "unfinished uploads of one slot")
     checksum_verification: bool = row("ChecksumVerification", True, BOOLEAN, "verify checksums that clients send")
     fast_lane: bool = later("FastLane", True, BOOLEAN, "the short way for ordinary small requests")

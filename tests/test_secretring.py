@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hmacfs import secretring
+from hmacfs import configfile, secretring
 from hmacfs.core.rotation import Kind, Secrets
 from hmacfs.errors import ConfigError
 from hmacfs.settings import Settings
@@ -91,28 +91,128 @@ def test_a_state_dir_that_cannot_be_written_is_told_and_the_server_starts(tmp_pa
     assert FIRST not in warned[0]
 
 
+def running(folder: Path, **given: object) -> tuple[Path, Settings]:
+    """A configuration file, and the settings of a server that was started with it."""
+    config = folder / "config.toml"
+    config.write_text(toml({"StateDir": "state", **given}))
+    return config, configfile.usable(configfile.load(str(config)))
+
+
 def test_the_configuration_is_read_again(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(toml({"Secret": FIRST, "StateDir": "state"}))
-    first = secretring.reread(str(config))
-    config.write_text(toml({"SecretFile": "secret.txt", "JWTSecret": "a key of tokens for tests"}))
+    config, settings = running(tmp_path, Secret=FIRST)
+    first = secretring.reread(settings, str(config))
+    config.write_text(toml({"StateDir": "state", "SecretFile": "secret.txt", "JWTSecret": "a key of tokens for tests"}))
     file_with(tmp_path, SECOND)
 
-    assert (first, secretring.reread(str(config))) == (
+    assert (first, secretring.reread(settings, str(config))) == (
         Secrets(FIRST),
         Secrets(SECOND, "a key of tokens for tests"),
     )
 
 
 def test_a_configuration_that_broke_is_refused_without_its_values(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
+    config, settings = running(tmp_path, Secret=FIRST)
     config.write_text(toml({"Secret": "short"}))
 
     with pytest.raises(ConfigError) as refused:
-        secretring.reread(str(config))
+        secretring.reread(settings, str(config))
 
     assert "Secret" in str(refused.value)
     assert "short" not in str(refused.value).replace("shorter", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", 'StateDir = "elsewhere"\n', f'Secret = "{SECOND}"\n', 'StateDir = "state"\n'],
+    ids=["empty", "another StateDir and no secret", "another StateDir", "no secret any more"],
+)
+def test_a_configuration_that_has_lost_something_is_no_new_secret_and_makes_none(text: str, tmp_path: Path) -> None:
+    config, settings = running(tmp_path, Secret=FIRST, StateDir="data/the state")
+    settings = replace(settings, state_dir=str(tmp_path / "state"))
+    config.write_text(text)
+    before = sorted(tmp_path.iterdir())
+
+    with pytest.raises(ConfigError):
+        secretring.reread(settings, str(config))
+
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_empty_configuration_is_refused_even_where_its_state_dir_is_ours(tmp_path: Path) -> None:
+    config, settings = running(tmp_path, StateDir="data/state", JWTSecret="a key of tokens for tests")
+    secretring.committed(settings, print, 1000)
+    config.write_text("")
+
+    with pytest.raises(ConfigError) as refused:
+        secretring.reread(settings, str(config))
+
+    assert "says nothing" in str(refused.value)
+
+
+def test_an_empty_configuration_that_always_was_empty_is_read_again(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    settings = configfile.usable(configfile.load(str(config)))
+    made = secretring.committed(settings, print, 1000).current
+
+    assert secretring.reread(settings, str(config)) == made
+
+
+def test_a_made_secret_that_is_lost_is_not_made_again_by_a_running_server(tmp_path: Path) -> None:
+    config, settings = running(tmp_path)
+    ring = secretring.committed(settings, print, 1000)
+    (tmp_path / "state" / "secret").unlink()
+
+    for ask in (
+        lambda: secretring.reread(settings, str(config)),
+        lambda: secretring.read(settings),
+        lambda: secretring.committed(settings, print, 2000, known=ring),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            ask()
+        assert "secret is missing" in str(refused.value)
+
+    assert not (tmp_path / "state" / "secret").exists()
+
+
+def test_a_server_that_starts_without_the_secret_it_made_has_the_last_one_and_says_so(tmp_path: Path) -> None:
+    _, settings = running(tmp_path)
+    made = secretring.committed(settings, print, 1000).current
+    (tmp_path / "state" / "secret").unlink()
+    warned: list[str] = []
+
+    again = secretring.committed(settings, warned.append, 2000).current
+
+    assert again == made
+    ((sentence),) = warned
+    assert "stays" in sentence
+    assert made.secret not in sentence
+
+
+def test_a_reload_whose_keyring_is_damaged_keeps_what_was_replaced_from_memory(tmp_path: Path) -> None:
+    ring = secretring.committed(settings(tmp_path, secret=FIRST), print, 1000)
+    (tmp_path / "state" / "keyring").write_bytes(b"{")
+    warned: list[str] = []
+
+    ring = secretring.committed(settings(tmp_path, secret=SECOND), warned.append, 2000, known=ring)
+
+    assert ring.values(Kind.SECRET, 2000) == (SECOND, FIRST)
+    assert warned == ["StateDir/keyring is missing or damaged: what was replaced is taken from memory"]
+
+
+def test_what_a_reload_replaces_is_told_as_asking_again_tells_it(tmp_path: Path) -> None:
+    ring = secretring.committed(settings(tmp_path, secret=FIRST, jwt_secret="jwt"), print, 1000)
+    told: list[str] = []
+
+    changed = settings(tmp_path, secret=SECOND, jwt_secret="jwt")
+    ring = secretring.committed(changed, print, 2000, known=ring, tell=told.append)
+    secretring.committed(settings(tmp_path, secret=SECOND), print, 3000, known=ring, tell=told.append)
+    secretring.committed(settings(tmp_path, secret=SECOND), print, 3000, known=ring, tell=told.append)
+
+    assert told == [
+        "The secret was replaced; the old one verifies for 86400 s more",
+        "JWTSecret was removed; the old one verifies for 86400 s more",
+    ]
 
 
 def test_what_is_kept_is_json_for_people_who_look_for_trouble(tmp_path: Path) -> None:

@@ -259,6 +259,12 @@ def test_a_kind_reads_what_is_allowed(name: str, given: Any, expected: Any) -> N
         ("BaseURL", "ftp://upload.example.org"),
         ("BaseURL", "https://upload.example.org/?a=b"),
         ("RequestRateLimit", "often"),
+        ("RequestRateLimit", "0/minute"),
+        ("RequestRateLimit", "1000000000/minute"),
+        ("SessionTTL", 0),
+        ("SessionTTL", "0"),
+        ("SessionTTL", "10000000w"),
+        ("FileTTL", "101y"),
         ("RequestRateLimit", "1/fortnight"),
         ("DirectDownloads", "X-Accel-Redirect"),
         ("DirectDownloads", "nginx"),
@@ -442,3 +448,13 @@ def test_a_weak_secret_of_another_key_is_refused_without_being_shown(given: dict
 @pytest.mark.parametrize("given", [{"previous_secrets": ("",)}, {"secret_command": ("",)}])
 def test_an_empty_text_stands_for_nothing(given: dict[str, Any]) -> None:
     assert "empty text" in one_problem(allow_weak_secret=True, **given)
+
+
+def test_every_duration_leads_to_a_moment_that_is_a_date() -> None:
+    durations = [key for key in keys() if key.kind in (settings.DURATION, settings.TIMEOUT)]
+
+    assert len(durations) > 15
+    for key in durations:
+        assert key.kind.parse("100y") == 100 * 365 * 86400
+        with pytest.raises(ValueError, match=r"^$"):
+            key.kind.parse(100 * 365 * 86400 + 1)

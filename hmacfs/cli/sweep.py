@@ -17,6 +17,7 @@ from hmacfs.settings import Settings
 from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
+from hmacfs.telemetry import logs
 
 if TYPE_CHECKING:
     from hmacfs.services.recorder import Recorder
@@ -41,7 +42,8 @@ def sweep(config_path: str | None, dry_run: bool, force: bool) -> None:
         with shared_state(settings) as state:
             report = _sweep(settings, state, observer, dry_run=dry_run, force=force)
     except (StorageBusy, StorageFailed) as error:
-        fail(f"the store cannot be swept: {error}.")
+        place = logs.place_of(error)
+        fail(f"the store cannot be swept: {f'{place}: ' if place else ''}{error}.")
     if report is None:
         fail("another process sweeps this store now.")
     click.echo(_summary(report, "to be removed" if dry_run else "removed"))

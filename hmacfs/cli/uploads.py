@@ -6,7 +6,7 @@ import time
 import click
 
 from hmacfs import units
-from hmacfs.cli.common import config_errors_told, config_option, settings_of, shared_state
+from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
 from hmacfs.core import paths
 from hmacfs.state.base import MAX_PAGE, SessionRow
 
@@ -26,12 +26,16 @@ def uploads(config_path: str | None, as_json: bool) -> None:
     now = int(time.time())
     with shared_state(settings_of(config_path)) as state:
         rows = state.list_sessions(now, MAX_PAGE)
+        down = state.serving().down
     for row in sorted(rows, key=lambda row: row.started_ms):
         click.echo(_object(row) if as_json else _line(row, now))
-    if not rows and not as_json:
+    if not rows and not as_json and not down:
         click.echo("There are no unfinished uploads.")
     if len(rows) == MAX_PAGE:
         click.echo(f"hmacfs: only the {MAX_PAGE} that expire first are listed.", err=True)
+    if down:  # each may hold rows that no other tier has
+        reasons = ", ".join(f"{name} is down ({reason})" for name, reason in down.items())
+        fail(f"the list may lack uploads that only this tier knows: {reasons}.")
 
 
 def _line(row: SessionRow, now: int) -> str:

@@ -63,8 +63,10 @@ def verify(
     except (ValueError, BadHeader):
         return Verdict("malformed", hint="the token lacks a claim, or has one of another form than expected")
     if hint := _misfit(claims, path, size, filetype, types if sent_type else ()):
-        return Verdict("wrong", hint=hint)
-    reason = "expired" if until + SKEW < now else "early" if issued - SKEW > now else "ok"
+        return Verdict("misfit", hint=hint)
+    # A file that would be over at once is refused too: 201 says that GET works.
+    is_late = until + SKEW < now or 0 < file_expires_at <= now
+    reason = "expired" if is_late else "early" if issued - SKEW > now else "ok"
     return Verdict(reason, filetype or types[0], uploader, file_expires_at)
 
 

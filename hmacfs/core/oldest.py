@@ -6,6 +6,7 @@ band at once, and remembers of the band itself no more than the oldest that suff
 """
 
 import heapq
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Bands:
 
     def add(self, held: Held) -> None:
         """Count a file in."""
-        band = held.modified >> self._shift
+        band = held.turn >> self._shift
         self._bytes[band] = self._bytes.get(band, 0) + held.size
         while len(self._bytes) > MOST_BANDS:
             self._merge()
@@ -68,13 +69,14 @@ class Bands:
 
 
 class _Kept:
-    """A file in a heap that has the youngest on top; of equal age the last by path."""
+    """A file in a heap that has the youngest on top; of equal age the last by path, and a file after its versions:
+    where it goes, they all do."""
 
     __slots__ = ("held", "place")
 
     def __init__(self, held: Held) -> None:
         self.held = held
-        self.place = (held.modified_ns, held.path.raw, held.version)
+        self.place = (held.turn_ns, held.path.raw, held.version or math.inf)
 
     def __lt__(self, other: "_Kept") -> bool:
         return self.place > other.place
@@ -92,9 +94,9 @@ class Choice:
 
     def goes(self, held: Held) -> bool:
         """Whether this file goes for certain. What is not certain yet is among the ``rest``, or stays."""
-        if held.modified >= self._cut.end:
+        if held.turn >= self._cut.end:
             return False
-        if held.modified < self._cut.first:
+        if held.turn < self._cut.first:
             return True
         self._remember(held)
         return False

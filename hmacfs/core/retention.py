@@ -51,6 +51,8 @@ class Held:
         modified_ns: when it was stored.
         expires_at: Unix seconds, its own end; 0 for none.
         version: number of an old version; 0 for the file itself.
+        file: of an old version, the file that stands under its path now: it goes with that at the latest. None where
+            none is known.
     """
 
     path: SlotPath
@@ -59,11 +61,17 @@ class Held:
     modified_ns: int
     expires_at: int = 0
     version: int = 0
+    file: "Held | None" = None
 
     @property
-    def modified(self) -> int:
-        """Whole Unix seconds."""
-        return self.modified_ns // 1_000_000_000
+    def turn_ns(self) -> int:
+        """What the rule on size orders by: when it was stored, and for a version no later than its file."""
+        return self.modified_ns if self.file is None else min(self.modified_ns, self.file.modified_ns)
+
+    @property
+    def turn(self) -> int:
+        """The same in whole Unix seconds."""
+        return self.turn_ns // 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -118,14 +126,15 @@ def end_of_life(modified: float, expires_at: int, age: AgeRule | None) -> float 
 
 
 def reason_to_go(held: Held, age: AgeRule | None, now: float) -> str:
-    """Why a file goes now because of its age: CLAIM, the key's name, or nothing. Args: now: Unix seconds."""
+    """Why a file goes now because of its age: CLAIM, the key's name, or nothing. A version also goes for the reason of
+    its file. Args: now: Unix seconds."""
     if 0 < held.expires_at <= now:
         return CLAIM
     if age is not None and held.modified_ns / 1e9 + age.seconds <= now:
         return age.name
-    return ""
+    return "" if held.file is None else reason_to_go(held.file, age, now)
 
 
 def is_spared(held: Held, now: float) -> bool:
     """Whether a file is too young to make room. One from the future is: nobody knows how old it is."""
-    return held.modified_ns / 1e9 > now - SPARED_SECONDS
+    return held.turn_ns / 1e9 > now - SPARED_SECONDS

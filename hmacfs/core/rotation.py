@@ -111,9 +111,17 @@ def is_due(ring: Ring, now: float, interval: float) -> bool:
     return not ring.asked_at <= now < ring.asked_at + interval
 
 
-def has_changed(ring: Ring, fresh: Secrets) -> bool:
-    """Whether the sources say something else than the ring has."""
-    return ring.current != fresh
+def told(ring: Ring, fresh: Secrets, grace: float) -> list[str]:
+    """What has changed since the ring, in sentences without any value; none where nothing has."""
+    before = ring.current
+    named = ((Kind.JWT, "JWTSecret"), (Kind.DELETE, "DeleteSecret"))
+    removed = {kind: name for kind, name in named if before.of(kind) and not fresh.of(kind)}
+    is_replaced = any(before.of(kind) != fresh.of(kind) for kind in Kind if kind not in removed)
+    verifies = f"the old one verifies for {grace:.0f} s more"
+    lines = [f"{name} was removed; {verifies}" for name in removed.values()]
+    if is_replaced or before.previous != fresh.previous:
+        lines.insert(0, f"The secret was replaced; {verifies}")
+    return lines
 
 
 def _living(replaced: list[Replaced], fresh: Secrets, now: float) -> Iterator[Replaced]:

@@ -70,7 +70,8 @@ class Verdict:
     """Whether the claim holds.
 
     Attributes:
-        reason: "ok", "missing", "malformed", "wrong", "expired" (right, and too late) or "early".
+        reason: "ok", "missing", "malformed", "wrong", "expired" (right, and too late), "early" or
+            "misfit" (right, but of another request: no attempt to guess anything).
         content_type: the candidate type that matched.
         uploader: who sends the file, where the signature tells; else empty.
         file_expires_at: Unix seconds at which the file itself expires, 0 for never by claim.

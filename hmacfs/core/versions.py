@@ -54,9 +54,23 @@ def next_number(ledger: Ledger, kept: Collection[int]) -> int:
     return max(ledger.highest, *kept, 0) + 1
 
 
-def surplus(numbers: Collection[int], most: int) -> list[int]:
-    """Which versions are too many: the oldest ones. Args: most: MaxVersions."""
-    return sorted(numbers)[: max(0, len(numbers) - most)]
+def surplus(numbers: Collection[int], most: int, ledger: Ledger, now: float) -> list[int]:
+    """Which versions are too many, so that no day of replacements pushes out all that was there before.
+
+    Those of the last 24 hours have half of the places, and what older ones leave free. Where they are more, the first
+    of them stays, which is the file that was current when they began, and the newest. Of the older ones the oldest go.
+
+    Args:
+        most: MaxVersions. Half of an odd number is rounded down, and of one place the day has it.
+        ledger: tells which are of the last 24 hours; none are where VersionsPerDay is 0.
+    """
+    in_order = sorted(numbers)
+    recent = [number for number in in_order if number > ledger.highest - len(_recent(ledger, now))]
+    older = in_order[: len(in_order) - len(recent)]
+    room = min(most, max(1, most // 2, most - len(older)))
+    kept = recent if len(recent) <= room else [*recent[:1], *recent[len(recent) - room + 1 :]][:room]
+    left = most - len(kept)
+    return sorted({*in_order} - {*kept, *older[max(0, len(older) - left) :]})
 
 
 def _recent(ledger: Ledger, now: float) -> list[int]:

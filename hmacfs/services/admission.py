@@ -18,6 +18,10 @@ WAIT_SECONDS = 5.0
 
 _SPACE_SECONDS = 1.0
 
+MOST_PROMISED = 2**45
+"""Bytes of free space that one upload counts for, at most: no disk has as many left, and as many uploads as a worker
+may have (MaxWorkers) do not pass what a word of the scoreboard holds."""
+
 
 class Board(Protocol):
     """Numbers that all workers of one server share."""
@@ -204,19 +208,24 @@ class Admitted:
     def __init__(self, admission: Admission, client: str, total: int) -> None:
         self._admission = admission
         self._client = client
-        self._left = total
+        self._left = min(total, MOST_PROMISED)
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> "Admitted":
         try:
             self._enter()
         except BaseException:
-            self._release()
+            self.leave()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._release()
+        self.leave()
+
+    def leave(self) -> None:
+        """Give everything back before the end of the block, which has nothing left to do then."""
+        while self._undo:
+            self._undo.pop()()
 
     def wrote(self, count: int) -> None:
         """``count`` bytes are on disk now."""
@@ -258,7 +267,3 @@ class Admitted:
 
     def _return_space(self) -> None:
         self._admission.board.add_pending(-self._left)
-
-    def _release(self) -> None:
-        while self._undo:
-            self._undo.pop()()

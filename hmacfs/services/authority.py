@@ -14,6 +14,9 @@ from hmacfs.core.signature import PLAIN, Claim, Protocol, Verdict
 from hmacfs.errors import BadSignature, TooLarge
 from hmacfs.services.secrets import Keyring
 
+MOST_BYTES = 2**53
+"""Of any file, also without UploadMaxSize: more than a disk holds, and less than what breaks somebody's arithmetic."""
+
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
@@ -73,7 +76,7 @@ class Authority:
     """Judges signatures and what they cover.
 
     Args:
-        max_size: bytes, 0 for no limit (UploadMaxSize).
+        max_size: bytes, 0 for no limit but MOST_BYTES (UploadMaxSize).
         type_from_extension: ContentTypeFromExtension.
         prefix: the URL prefix, for hints.
         v3: EnableV3.
@@ -96,7 +99,7 @@ class Authority:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keyring = keyring
-        self.max_size = max_size
+        self.max_size = min(max_size or MOST_BYTES, MOST_BYTES)
         self._type_from_extension = type_from_extension
         self._prefix = prefix
         self._clock = clock
@@ -147,7 +150,7 @@ class Authority:
         if not verdict.ok and not is_late:
             raise self._refusal(request, verdict)
         self.on_success()
-        if self.max_size and request.total > self.max_size:
+        if request.total > self.max_size:
             raise TooLarge
         if self.policy is not ANYTHING:
             self.policy.check(request.path.name, request.content_type)

@@ -1,8 +1,9 @@
 """Banned clients: looked up in this process's memory before anything is hashed, shared behind the answers.
 
-A worker judges by what it knows and counts by itself, so it needs no tier of shared state. Once a second it tells the
-tier that serves what failed here, and reads who is banned anywhere. Where another tier serves than the last time, what
-we know is written there first (``core.bans.merged``): a ban outlives a Redis that was killed.
+A worker judges by what it knows and counts by itself, so it needs no tier of shared state. Once a second, and at once
+when it bans somebody, it tells the tier that serves what failed here, and reads who is banned anywhere. Where another
+tier serves than the last time, what we know is written there first (``core.bans.merged``): a ban outlives a Redis that
+was killed.
 """
 
 import threading
@@ -69,6 +70,7 @@ class BanList:
         self._print = fingerprint()
         self._secret = _number(self._print)
         self._has_succeeded = False
+        self._due = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -120,6 +122,7 @@ class BanList:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ending.set()
+            self._due.set()
             thread.join(REFRESH_SECONDS)
 
     def refresh(self) -> None:
@@ -135,9 +138,10 @@ class BanList:
             pass  # the state itself tells of its tiers
 
     def _run(self) -> None:
-        self._refresh_safely()
-        while not self._ending.wait(REFRESH_SECONDS):
+        while not self._ending.is_set():
             self._refresh_safely()
+            self._due.wait(REFRESH_SECONDS)
+            self._due.clear()
         self._refresh_safely()  # the last bans are known after a restart
 
     def _refresh_safely(self) -> None:
@@ -164,6 +168,7 @@ class BanList:
         self._bans[address] = self._unsaved[address] = ban
         self._counts.forget(address)
         self._unsent.pop(address, None)
+        self._due.set()  # the others read once a second: with our own second it would be two
         if len(self._bans) > bans.MOST_BANS:
             del self._bans[min(self._bans, key=lambda known: self._bans[known].until)]
         self._observer.banned(address, 0 if ban.is_endless else ban.until - ban.since, ban.times)

@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 from hmacfs.errors import Gone, NotFound
 from hmacfs.services.authority import Authority, DeletionRequest
+from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Graves, Storage
+
+REASON = "DELETE"
+"""What the log says of a file that went for who signed for it."""
 
 
 class Deletions:
@@ -15,6 +19,7 @@ class Deletions:
     Args:
         graves: remember that the path is gone, so that a replayed PUT does not bring the file back.
         check_rate: raises TooManyRequests for an address that came too often; None while that is off.
+        observer: told of what went; nobody where it is None.
     """
 
     def __init__(
@@ -25,6 +30,7 @@ class Deletions:
         graves: Graves,
         retries: Retries,
         check_rate: Callable[[str], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -32,6 +38,7 @@ class Deletions:
         self._graves = graves
         self._retries = retries
         self._check_rate = check_rate
+        self._observer = observer or Observer()
 
     @property
     def are_possible(self) -> bool:
@@ -54,6 +61,10 @@ class Deletions:
         except Gone:
             raise NotFound from None  # 410 is for GET and PUT alone (protocol, section 3)
         self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
-        if not self._storage.delete(path):
+        deleted = self._storage.delete(path)
+        if deleted is None:
             raise NotFound
-        self._recorder.file_gone(path.raw.decode())
+        self._recorder.file_deleted(path.raw.decode())
+        for version in deleted.versions:
+            self._observer.file_removed(str(path), version.size, REASON, version.number)
+        self._observer.file_removed(str(path), deleted.size, REASON, 0)

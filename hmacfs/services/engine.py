@@ -15,7 +15,7 @@ from hmacfs.core.checksum import Expected, Hasher, Wanted
 from hmacfs.core.preconditions import WriteConditions
 from hmacfs.core.sniffing import FIRST_BLOCK
 from hmacfs.core.upload import Piece, State
-from hmacfs.errors import ChecksumMismatch, RequestError, TypeRefused, UploadBusy, UploadComplete, UploadGone
+from hmacfs.errors import ChecksumMismatch, Draining, RequestError, TypeRefused, UploadBusy, UploadComplete, UploadGone
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Body, Clocks, Intake
@@ -26,7 +26,7 @@ from hmacfs.services.retrying import Retries
 from hmacfs.services.uploads import Uploads
 from hmacfs.services.writing import Writing
 from hmacfs.state.base import SessionRow, milliseconds
-from hmacfs.storage.base import Entity, Metadata, Partials, PartialUpload, Snapshot, UploadHeader
+from hmacfs.storage.base import Entity, Metadata, Partials, PartialUpload, Snapshot, UploadClaim, UploadHeader
 
 T = TypeVar("T")
 
@@ -115,6 +115,11 @@ class Engine:
 
     # Writing
 
+    def check_open(self) -> None:
+        """Before anybody is ended: while we are stopping, those who run may finish. Raises Draining."""
+        if self._admission.draining:
+            raise Draining
+
     def hold_alone(self, partial: PartialUpload) -> None:
         """Until nobody else writes. Raises UploadBusy."""
         self._patiently(lambda: partial.take_over() or None)
@@ -128,22 +133,49 @@ class Engine:
             self._clocks.sleep(_POLL_SECONDS)
         return result
 
+    def want(self, partial: PartialUpload, wanted: Wanted) -> None:
+        """What a request says of the whole file counts, whichever one publishes it. Raises BadChecksum."""
+        if wanted.whole:
+            partial.want(_words(wanted))
+
+    @contextmanager
+    def claimed(self, partial: PartialUpload, piece: Piece) -> Iterator[UploadClaim]:
+        """A ``with`` block that has the right to write what is missing of a piece. Who wrote there is ended first.
+
+        Whoever has been admitted gives that back before this: who continues an upload whose old connection hangs must
+        not be refused for what that one holds (protocol, section 5, "Taking over").
+
+        Raises:
+            UploadBusy, TooManyGaps, UploadComplete, UploadGone.
+        """
+        end = partial.header.total if piece.end is None else piece.end
+        claim = self._patiently(lambda: partial.claim(piece.first, end))
+        try:
+            yield claim
+        finally:
+            claim.release()
+
     def write(
-        self, partial: PartialUpload, piece: Piece, body: Body, wanted: Wanted, wrote: Callable[[int], None]
+        self,
+        partial: PartialUpload,
+        claim: UploadClaim,
+        piece: Piece,
+        body: Body,
+        wanted: Wanted,
+        wrote: Callable[[int], None],
     ) -> None:
         """Bring a body into the partial: what is missing of it is written, the rest read and dropped.
 
         Args:
+            claim: as ``claimed`` gives it for this piece.
             wrote: told how many bytes of the body have been dealt with.
 
         Raises:
-            UploadBusy, TakenOver, TooManyGaps, ChecksumMismatch, TypeRefused; what breaks a body.
+            TakenOver, ChecksumMismatch, TypeRefused; what breaks a body.
         """
         total = partial.header.total
         end = total if piece.end is None else piece.end
-        if wanted.whole:
-            partial.want(_words(wanted))  # whoever brings the last byte
-        claim = self._patiently(lambda: partial.claim(piece.first, end))
+        self.want(partial, wanted)
         judge = self._authority.policy.first_block(total) if piece.first == 0 else None
         writing = Writing(claim, piece.first, wanted, wrote, self._clocks.now, judge)
         with self._without_refused(partial):
@@ -154,7 +186,6 @@ class Engine:
                     self._intake.collect(body, end - piece.first, writing.write, writing.tick, partial.header.key)
                 writing.finish()
             finally:
-                claim.release()
                 self.tell(partial, partial.look())
 
     @contextmanager

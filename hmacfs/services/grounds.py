@@ -17,7 +17,7 @@ class Shelf(Protocol):
         """All of them, in any order; one that comes or goes meanwhile may be among them or not."""
 
     def remove(self, files: Sequence[Held]) -> Sequence[Held]:
-        """Remove those that are still what they were; which ones those were."""
+        """Remove those that are still what they were, and what goes with them; all that went."""
 
     def tidy(self, files: Sequence[Held]) -> None:
         """``files`` were removed: remove their folders where they are empty now, and make it all durable."""
@@ -71,7 +71,8 @@ class Grounds:
 
     @property
     def shelves(self) -> list[Shelf]:
-        return [self.files] if self.versions is None else [self.files, self.versions]
+        """Versions first: where a file goes, its versions have been judged, and went for the same reason."""
+        return [self.files] if self.versions is None else [self.versions, self.files]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hmacfs.core.wallclock import Moment, Stock, Swept, has_run_ahead, is_due
-from hmacfs.errors import RequestError, StateUnavailable
+from hmacfs.errors import StateUnavailable
 from hmacfs.services.grounds import Means
 from hmacfs.services.sweep import LEAST_REST, Report, Sweep, remove_stale_uploads
 from hmacfs.state.base import Upkeep
@@ -105,7 +105,8 @@ class Janitor:
                     self._sweep(swept, now, force=False)
             elif is_due(swept.tidied, now, self._schedule.tidying):
                 self._notes.save(replace(swept, tidied=now))
-                remove_stale_uploads(self._means)
+                if not has_run_ahead(swept.trusted, now):  # else the next sweep finds out whether to believe it
+                    remove_stale_uploads(self._means)
 
     def sweep(self, *, force: bool = False) -> Report | None:
         """Sweep now, due or not; None while somebody else does.
@@ -186,5 +187,5 @@ class Janitor:
         while not self._ending.wait(self._schedule.look):
             try:
                 self.look()
-            except RequestError as error:  # a full or failing disk: the next sweep tries again
+            except Exception as error:  # noqa: BLE001 - a full or failing disk, or our fault: the next one tries again
                 self._means.observer.sweep_failed(error)

@@ -54,7 +54,12 @@ class Observer:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        """A version was removed by a sweep; ``size``: bytes that this freed."""
+        """A version was removed beyond MaxVersions, by an upload or a sweep, or because a deletion was cut off.
+
+        Args:
+            size: bytes that this freed.
+            reason: "MaxVersions" or "DELETE".
+        """
 
     def content_shared(self, name: str, saved: int) -> None:
         """A file shares its content with an earlier one from now on; ``saved``: bytes."""
@@ -63,10 +68,10 @@ class Observer:
         """A file could not be compared with an earlier one; it stays as it is."""
 
     def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
-        """A file was deleted by a sweep.
+        """A file was deleted, by a sweep or for who signed for it. Versions that go along are told one by one.
 
         Args:
-            reason: the key of the rule, or "claim" for the file's own end.
+            reason: the key of the rule, "claim" for the file's own end, or "DELETE".
             version: number of an old version, 0 for the file itself.
         """
 

@@ -21,6 +21,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable, UploadComplete
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import Accounts, Catalog, Grant, Reservation
+from hmacfs.storage.base import Storage
 
 COUNT_SECONDS = 900
 """How long a count holds. It may be wrong by what was lost on its way to shared state, and heals with the next one."""
@@ -69,8 +70,9 @@ class Quotas:
         return named
 
     def held(self, path: SlotPath, total: int, named: str, *, resumable: bool = False) -> Holding:  # noqa: ARG002
-        """A ``with`` block for an upload of ``total`` bytes. If it ends by an exception and nothing of the upload is
-        kept, its bytes are given back; otherwise they stay reserved.
+        """A ``with`` block for an upload of ``total`` bytes, less those of the uploader's own file that they replace,
+        because an old version does not count. If it ends by an exception and nothing of the upload is kept, its bytes
+        are given back; otherwise they stay reserved.
 
         Args:
             resumable: what is kept of it stays reserved for SessionTTL.
@@ -101,6 +103,7 @@ class UserQuotas(Quotas):
         recorder: told how reservations end.
         clock: Unix seconds.
         partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
+        replaced: where the files lie that uploads replace; None where they replace none (EnableVersioning).
     """
 
     def __init__(
@@ -110,12 +113,14 @@ class UserQuotas(Quotas):
         rules: QuotaRules,
         clock: Callable[[], float],
         partials_of: Callable[[SlotPath], int] | None = None,
+        replaced: Storage | None = None,
     ) -> None:
         self._state = state
         self._recorder = recorder
         self._rules = rules
         self._clock = clock
         self._partials_of = partials_of
+        self._replaced = replaced
         self._held: dict[str, tuple[Reservation, float]] = {}
         self._counted_at: dict[str, float] = {}
         self._ended_while_renewing: deque[Reservation] = deque(maxlen=_MOST_REMEMBERED)
@@ -127,7 +132,9 @@ class UserQuotas(Quotas):
 
     def held(self, path: SlotPath, total: int, named: str, *, resumable: bool = False) -> Holding:
         uploader = self.uploader(path, named)
-        return self._hold(path, total, uploader, resumable) if uploader else _FREELY
+        if not uploader or (more := self._more(path, total, uploader)) is None:
+            return _FREELY
+        return self._hold(path, total, more, uploader, resumable)
 
     def settle(self, path: SlotPath, total: int, named: str) -> None:
         if uploader := self.uploader(path, named):
@@ -158,10 +165,24 @@ class UserQuotas(Quotas):
         for wish in tuple(self._ended_while_renewing):
             self._recorder.quota_given_back(wish)  # it may have been brought back
 
+    def _more(self, path: SlotPath, total: int, uploader: str) -> int | None:
+        """What of ``total`` goes beyond the uploader's file that it replaces; None where nothing does."""
+        if self._replaced is None:
+            return total
+        try:
+            stored = self._replaced.open(path, with_content=False)
+        except RequestError:  # there is none; a disk that fails says so to the upload itself
+            return total
+        size, named = stored.entity.size, stored.metadata.uploader
+        stored.close()
+        if self.uploader(path, named) != uploader:
+            return total
+        return total - size if total > size else None
+
     @contextmanager
-    def _hold(self, path: SlotPath, total: int, uploader: str, resumable: bool) -> Iterator[None]:
+    def _hold(self, path: SlotPath, total: int, more: int, uploader: str, resumable: bool) -> Iterator[None]:
         life = max(LEASE_SECONDS, self._rules.session_ttl) if resumable else LEASE_SECONDS
-        wish = self._wish(path, total, uploader, secrets.token_hex(8), life)
+        wish = replace(self._wish(path, total, uploader, secrets.token_hex(8), life), size=more)
         self._reserve(wish, uploader)
         self._held[wish.owner] = wish, life
         try:

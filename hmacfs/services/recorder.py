@@ -23,6 +23,11 @@ BATCH = 500
 MOST_FACTS = 20_000
 """About 10 MB. Over it the oldest are dropped: they are the likeliest to be superseded."""
 
+AGAIN_SECONDS = 5.0
+"""After a deletion. Another worker may write only then that the file was stored, which would count it for ever."""
+
+_MOST_AGAIN = 10_000
+
 STOP_SECONDS = 2.0
 """For writing what is queued when the process ends."""
 
@@ -68,6 +73,7 @@ class Recorder:
         self._warn = warn
         self._clock = clock
         self._facts: deque[Fact] = deque(maxlen=MOST_FACTS)
+        self._again: deque[tuple[float, str]] = deque(maxlen=_MOST_AGAIN)
         self._in_hand = 0
         self._pushed_out = 0
         self._given_up = 0
@@ -95,6 +101,12 @@ class Recorder:
         """There is no file any more at ``path``, PATH as text."""
         self._take((_GONE, path, path))
 
+    def file_deleted(self, path: str) -> None:
+        """The same of a file that may have been stored a moment ago: it is told twice. The path takes no other file
+        meanwhile, because it is buried."""
+        self.file_gone(path)
+        self._again.append((self._clock() + AGAIN_SECONDS, path))
+
     def session_changed(self, row: SessionRow) -> None:
         """An upload has begun or gone on."""
         self._take((_SESSION, row.key, row))
@@ -107,6 +119,10 @@ class Recorder:
             started_at: Unix seconds, exactly as its rows were made from.
         """
         self._take((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
+
+    def session_removed(self, key: str, started_at: float) -> None:
+        """As ``session_ended``, from any native thread: it does not wake the writer, which is another loop's."""
+        self._facts.append((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
 
     def quota_settled(self, reservation: Reservation) -> None:
         """The file of a reservation was published; what was told of it before is written first."""
@@ -154,8 +170,15 @@ class Recorder:
         while not self._ending.is_set():
             self._due.wait(FLUSH_SECONDS)
             self._due.clear()
+            self.repeat(self._clock())
             self.flush()
+        self.repeat(float("inf"))
         self.flush()
+
+    def repeat(self, now: float) -> None:
+        """Take what has to be told twice and is due. Args: now: Unix seconds."""
+        while self._again and self._again[0][0] <= now:
+            self.file_gone(self._again.popleft()[1])
 
     def _next_batch(self) -> _Batch:
         """The oldest facts; of each path and key only the newest among them, at its place."""

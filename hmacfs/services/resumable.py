@@ -8,7 +8,16 @@ from hmacfs.core import checksum, upload
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, Piece, State
-from hmacfs.errors import BadUploadLength, BodyTooLong, RequestError, UnknownUpload, UploadComplete, WrongOffset
+from hmacfs.errors import (
+    BadUploadLength,
+    BodyTooLong,
+    RequestError,
+    TakenOver,
+    UnknownUpload,
+    UploadComplete,
+    UploadGone,
+    WrongOffset,
+)
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.engine import Engine
@@ -90,10 +99,12 @@ class Resumable:
             if first is None:
                 return self._engine.progress(partial, partial.look())
             try:
-                return self._append(partial, *first, progress.wrote, request.conditions)
+                with self._judged_again(partial):
+                    return self._append(partial, *first, progress.wrote, request.conditions)
             except RequestError as error:
                 if told is None or isinstance(error, BodyTooLong):
                     self._engine.forget(partial)
+                progress.leave()  # before the upload can be another request's
                 raise
 
     def append(self, upload_id: str, appending: Appending, body: Body) -> Progress:
@@ -102,12 +113,13 @@ class Resumable:
         Raises:
             RequestError: the refusal; WrongOffset tells where the upload stands.
         """
-        with self._by_id(upload_id) as partial:
+        with self._by_id(upload_id) as partial, self._judged_again(partial):
             state, is_tus = partial.look().state, appending.is_last is None
             if is_tus and state is State.PUBLISHED and appending.offset != partial.header.total:
                 # A browser repeats a request whose answer it lost: a wrong offset to tus, which clients correct.
                 raise WrongOffset(partial.header.total, appending.offset)
             upload.move(state, Event.WRITE)
+            self._engine.check_open()
             self._engine.hold_alone(partial)
             piece = self._checked(partial, appending)
             length = (partial.header.total if piece.end is None else piece.end) - piece.first
@@ -132,6 +144,7 @@ class Resumable:
                     return self._engine.finish(partial, checksum.NOTHING, ALWAYS)
                 except UploadComplete:  # by who held it until now
                     snapshot = partial.settle()
+            self._engine.tell(partial, snapshot)  # shared state may have lost it
             return self._engine.progress(partial, snapshot)
 
     def terminate(self, upload_id: str) -> None:
@@ -170,11 +183,22 @@ class Resumable:
     ) -> Progress:
         """Take a body into an upload that is ours alone."""
         piece = self._checked(partial, appending)
-        self._engine.write(partial, piece, body, appending.wanted, wrote)
+        with self._engine.claimed(partial, piece) as claim:
+            self._engine.write(partial, claim, piece, body, appending.wanted, wrote)
         after = self._engine.after(partial, conditions, publishes=appending.is_last is not False)
         if appending.is_last and not after.is_complete:
             raise BadUploadLength
         return after
+
+    @contextmanager
+    def _judged_again(self, partial: PartialUpload) -> Iterator[None]:
+        """A ``with`` block that is refused, where its upload ends, with what the slot's new file says of it: who has
+        published that one ended this upload (protocol, section 5.2, "a completion that meets an existing file")."""
+        try:
+            yield
+        except (TakenOver, UploadGone):
+            self._uploads.check_free(partial.header.path)
+            raise
 
     @contextmanager
     def _by_id(self, upload_id: str) -> Iterator[PartialUpload]:

@@ -154,10 +154,11 @@ class Rotation:
                 self._tell(f"The secret cannot be read again, the last good one stays: {trouble}", True)
             return self._keep(rotation.failed(ring, trouble, now), now)
         self._keep(rotation.rotated(ring, fresh, now, self._rules.grace), now)
-        if rotation.has_changed(ring, fresh):
-            self._tell(f"The secret was replaced; the old one verifies for {self._rules.grace:.0f} s more", False)
-        elif ring.trouble:
-            self._tell("The secret can be read again", False)
+        sentences = rotation.told(ring, fresh, self._rules.grace)
+        if not sentences and ring.trouble:
+            sentences = ["The secret can be read again"]
+        for sentence in sentences:
+            self._tell(sentence, False)
         return None
 
     def _keep(self, ring: Ring, now: float) -> None:

@@ -9,7 +9,9 @@ from hmacfs.core import checksum, upload
 from hmacfs.core.checksum import Wanted
 from hmacfs.core.upload import Event, Piece, State
 from hmacfs.errors import (
+    BadChecksum,
     FileExists,
+    TakenOver,
     TooManyGaps,
     TypeRefused,
     UnknownUpload,
@@ -18,7 +20,7 @@ from hmacfs.errors import (
     UploadGone,
     WrongOffset,
 )
-from hmacfs.services.admission import Admission
+from hmacfs.services.admission import Admission, Admitted
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.engine import Engine
 from hmacfs.services.intake import Body, Intake, drop
@@ -73,9 +75,11 @@ class Sessions:
             raise UploadComplete
         if snapshot.state is State.GONE:
             raise UploadGone
+        self._engine.want(partial, request.wanted)
         is_whole = snapshot.extents.prefix == request.total
         if is_whole and partial.is_idle():  # a crash came between the last byte and publishing
-            return self._engine.finish(partial, request.wanted, request.conditions)
+            return self._engine.finish(partial, checksum.NOTHING, request.conditions)
+        self._engine.tell(partial, snapshot)  # shared state may have lost it
         return self._engine.progress(partial, snapshot)
 
     def put_piece(
@@ -101,6 +105,9 @@ class Sessions:
         except (UploadComplete, UploadGone, UnknownUpload, FileExists) as error:  # it ended while we were at work
             published = self._tokens.ended(request, error, may_ask=False)
             return published if taken.begun else self._replayed(request, piece, body, published)
+        except TakenOver:
+            self._tokens.published(request, may_ask=False)  # by another upload: that is what ended this one then
+            raise
 
     def put_whole(self, request: UploadRequest, body: Body) -> Progress:
         """A plain PUT with a token: it stages on its own from byte 0. Broken off, it is what the token stands for from
@@ -112,6 +119,13 @@ class Sessions:
         request = self._tokens.proven(request)
         self._uploads.check_place(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
+        try:
+            return self._put_whole(request, body)
+        except (TakenOver, UploadComplete, UploadGone):  # another request was faster
+            self._uploads.check_place(request)
+            raise
+
+    def _put_whole(self, request: UploadRequest, body: Body) -> Progress:
         with self._tokens.session(request) as known:
             is_draft = known is not None
         header = self._engine.header(request, "session", request.token)
@@ -121,23 +135,33 @@ class Sessions:
             self._staged(header, is_draft=is_draft) as partial,
         ):
             try:
-                self._engine.write(partial, Piece(0, request.total), body, checksum.NOTHING, progress.wrote)
+                self._write_whole(partial, body, progress)
             except TypeRefused:
                 raise  # nothing of it is kept
             except BaseException:
                 self._keep_longer(partial)
                 raise
+            return self._engine.after(partial, request.conditions, publishes=True)
+
+    def _write_whole(self, partial: PartialUpload, body: Body, admitted: Admitted) -> None:
+        piece = Piece(0, partial.header.total)
+        with self._engine.claimed(partial, piece) as claim:
             try:
-                return self._engine.after(partial, request.conditions, publishes=True)
-            except (UploadComplete, UploadGone):  # another request was faster
-                self._uploads.check_place(request)
+                self._engine.write(partial, claim, piece, body, checksum.NOTHING, admitted.wrote)
+            except BaseException:
+                admitted.leave()
                 raise
 
     def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
-        with self._admission.upload(request.client, length) as progress, self._engine.held(partial.header):
-            self._engine.write(partial, piece, body, request.wanted, progress.wrote)
+        self._engine.check_open()
+        with (
+            self._engine.claimed(partial, piece) as claim,
+            self._admission.upload(request.client, length) as progress,
+            self._engine.held(partial.header),
+        ):
+            self._engine.write(partial, claim, piece, body, request.wanted, progress.wrote)
         return self._engine.after(partial, request.conditions, publishes=True)
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
@@ -195,7 +219,10 @@ class Sessions:
 
     def _keep_longer(self, partial: PartialUpload) -> None:
         """A plain PUT was broken off: what arrived of it is dropped, or becomes what its token stands for."""
-        ours = partial.look().extents
+        snapshot = partial.look()
+        ours = snapshot.extents
+        if snapshot.state is not State.OPEN:  # whoever ended it has removed it
+            return
         if not partial.is_draft:
             if not ours.recorded:
                 partial.remove()
@@ -203,14 +230,17 @@ class Sessions:
             return
         known = self._partials.find(partial.header.path, "session", partial.header.secret)
         try:
-            if known is None or not upload.replaces(ours, known.look().extents):
+            if known is None:
                 partial.remove()
+                return
+            if not upload.replaces(ours, known.look().extents):
+                _drop_beside(known, partial)
                 return
             self._engine.hold_alone(known)
             self._engine.hold_alone(partial)
             now = known.look()  # it may have gone on until it was ours
             if now.state is not State.OPEN or not upload.replaces(ours, now.extents):
-                partial.remove()
+                _drop_beside(known, partial)
                 return
             partial.settle()
             partial.replace(known)
@@ -218,6 +248,15 @@ class Sessions:
         finally:
             if known is not None:
                 known.close()
+
+
+def _drop_beside(known: PartialUpload, partial: PartialUpload) -> None:
+    """Remove a draft. The checksums that came with it are of the whole file, so they count for what stays."""
+    try:
+        known.want(partial.wanted())
+    except BadChecksum:
+        pass  # more different ones than can be kept, of which no file has all
+    partial.remove()
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Sweep:
         """Do it; what was found and done, also when it was ended before its time.
 
         Args:
-            by_age: False leaves everything alone that a wrong clock could take.
+            by_age: False leaves everything alone that a wrong clock could take, unfinished uploads too.
 
         Raises:
             StorageFailed, StorageBusy.
@@ -125,7 +125,7 @@ class Sweep:
 
     def _do(self) -> None:
         report, leftovers = self.report, self._grounds.leftovers
-        report.uploads = remove_stale_uploads(self._means)
+        report.uploads = remove_stale_uploads(self._means) if self._by_age else 0
         seen = Seen(secrets.randbits(32)) if leftovers.has_sidecars() else None
         bands = Bands()
         for shelf, batch in self._batches():
@@ -200,7 +200,8 @@ class Sweep:
 
     def _remove_leaving(self) -> None:
         leaving, self._leaving = self._leaving, {}
-        for (is_version, reason), files in leaving.items():
+        # Versions first: a file that goes takes along what is left of them, and a plan could not tell those.
+        for (is_version, reason), files in sorted(leaving.items(), key=lambda item: not item[0][0]):
             shelf = self._grounds.versions if is_version else self._grounds.files
             if shelf is not None:
                 self._remove(shelf, files, reason)

@@ -4,7 +4,7 @@ The order of the checks is normative (protocol, section 3): what an unsigned req
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from hmacfs.core import checksum
 from hmacfs.core.checksum import Hasher
@@ -113,12 +113,14 @@ class Uploads:
         self._recorder.file_stored(row)
         self._quotas.settle(path, total, metadata.uploader)
         self._observer.upload_completed(str(path), total, seconds)
+        for gone in self._versions.pruned() if self._versions is not None else ():
+            self._observer.version_removed(str(gone.path or "-"), gone.number, gone.freed, gone.reason)
         if self._deduplicator is not None:
             self._deduplicator.published(path, entity, metadata)
 
     @contextmanager
     def counted(self, path: SlotPath) -> Iterator[None]:
-        """A ``with`` block for a body that may become large, beside the slot's partials.
+        """A ``with`` block for a body that is large, or slow, beside the slot's partials.
 
         Raises:
             TooManySessions: the slot has as many of both together as it may (protocol, section 5, "Bounds").
@@ -147,11 +149,24 @@ class Uploads:
         if request.must_match:
             raise PreconditionFailed  # RFC 9110 section 13.1.1: there is no current representation
 
+    def check_free(self, path: SlotPath) -> None:
+        """Whether an upload that is under way could still be published.
+
+        Raises:
+            FileExists, PathConflict, Gone.
+        """
+        if self._versions is None:
+            self._storage.check_vacant(path)
+
     def _receive_small(
         self, request: UploadRequest, body: Body, hasher: Hasher | None, progress: Admitted
     ) -> tuple[Entity, Metadata]:
         content = bytearray()
-        self._intake.collect(body, request.total, content.extend)
+        slow = _SlowBody(self, request.path)
+        try:
+            self._intake.collect(body, request.total, content.extend, slow.tick)
+        finally:
+            slow.leave()
         if hasher is not None:
             hasher.update(content)
         metadata = metadata_of(request, verified(hasher, request))
@@ -182,6 +197,29 @@ class Uploads:
         """What judges the content, in the job that writes it."""
         judge = self._authority.policy.first_block(request.total)
         return None if judge is None else judge.update
+
+
+class _SlowBody:
+    """Counts a small body among those of its slot, once it has kept us waiting: one that is here already is over before
+    it could be counted. A class and not a ``with`` block: it stands on the way of every small upload."""
+
+    __slots__ = ("_counted", "_path", "_uploads")
+
+    def __init__(self, uploads: Uploads, path: SlotPath) -> None:
+        self._uploads = uploads
+        self._path = path
+        self._counted: AbstractContextManager[None] | None = None
+
+    def tick(self) -> None:
+        """Raises TooManySessions."""
+        if self._counted is None:
+            counted = self._uploads.counted(self._path)
+            counted.__enter__()
+            self._counted = counted
+
+    def leave(self) -> None:
+        if self._counted is not None:
+            self._counted.__exit__(None, None, None)
 
 
 def hasher_for(request: UploadRequest, *, always: bool) -> Hasher | None:

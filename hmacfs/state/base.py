@@ -13,6 +13,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from hmacfs.core.bans import Ban
+from hmacfs.errors import StateUnavailable
+
+
+class RowsRejected(StateUnavailable):
+    """A tier answers, but does not take what it was given: its columns or its encoding cannot keep it."""
+
 
 MAX_PAGE = 1000
 """Rows of one page at most, so that no answer of a tier grows without bound."""

@@ -14,11 +14,14 @@ from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
+from hmacfs.state.base import RowsRejected
+from hmacfs.state.engines import IS_CURRENT
 from hmacfs.state.limits import VERB_SECONDS, TimeLimit, time_limit
+from hmacfs.state.statefile import Renewed
 
 T = TypeVar("T")
 
@@ -30,6 +33,10 @@ _SILENT_SECONDS = 0.3
 """A look that failed sooner found a closed connection, and another is made; later, a silent server."""
 _DEADLOCKS = {"40P01", "40001", 1213, 1205}
 """SQLSTATE of PostgreSQL, error numbers of MySQL: the statement was undone and may be run again."""
+_REJECTING_CLASSES = ("22", "23")
+"""Of SQLSTATE: data exception, integrity constraint violation."""
+_REJECTIONS = {1264, 1265, 1292, 1300, 1366, 1406, 3819, 4025}
+"""MySQL's and MariaDB's numbers for the same, which the driver does not always call so."""
 _ATTEMPTS = 5
 
 
@@ -58,10 +65,14 @@ class Connections:
         """``work(connection)``, which may be run again after a deadlock.
 
         Raises:
-            StateUnavailable: the server cannot be reached, did not answer in time, or refused; no values are told.
+            RowsRejected: it does not take these values.
+            StateUnavailable: it cannot be reached, did not answer in time, or refused; no values are told.
         """
         with _translated(), self._turn(), self._limit():
-            result: T = self._pool.run(self._lend, work)
+            try:
+                result: T = self._pool.run(self._lend, work)
+            except Renewed:
+                result = self._pool.run(self._lend, work)
             return result
 
     def close(self) -> None:
@@ -86,13 +97,13 @@ class Connections:
     def _lend(self, work: Callable[[Connection], T]) -> T:
         try:
             connection = self._take()
-        except BaseException:
-            self._failures += 1
+        except BaseException as error:
+            self._failures += not isinstance(error, Renewed)
             raise
         try:
             result = _repeated(work, connection)
-        except BaseException:
-            self._failures += 1
+        except BaseException as error:
+            self._failures += not (_is_rejection(error) or isinstance(error, Renewed))
             _discard(connection)
             raise
         self._idle.append((connection, time.monotonic()))
@@ -106,6 +117,9 @@ class Connections:
                 connection, since = self._idle.pop()
             except IndexError:  # another thread took the last one
                 break
+            if not connection.info.get(IS_CURRENT, _always)():  # its file was deleted, or set aside by another process
+                _discard(connection)
+                continue
             asked = time.monotonic()
             if asked - since < _IDLE_SECONDS or _answers(connection):
                 return connection
@@ -113,6 +127,10 @@ class Connections:
             if time.monotonic() - asked > _SILENT_SECONDS:
                 raise TimeLimit
         return self._engine.connect()
+
+
+def _always() -> bool:
+    return True
 
 
 def _answers(connection: Connection) -> bool:
@@ -148,6 +166,16 @@ def _is_deadlock(error: DBAPIError) -> bool:
     return getattr(error.orig, "pgcode", None) in _DEADLOCKS or number in _DEADLOCKS
 
 
+def _is_rejection(error: BaseException) -> bool:
+    """Whether the server speaks of the values, and not of itself."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    number = error.orig.args[0] if error.orig.args else None
+    state = getattr(error.orig, "pgcode", None) or ""
+    is_of_values = isinstance(error, DataError | IntegrityError) or state[:2] in _REJECTING_CLASSES
+    return is_of_values or number in _REJECTIONS
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -155,7 +183,7 @@ def _translated() -> Iterator[None]:
     except (TimeLimit, TimeoutError) as error:
         raise StateUnavailable("no answer in time") from error
     except (SQLAlchemyError, OSError) as error:
-        raise StateUnavailable(_reason(error)) from error
+        raise (RowsRejected if _is_rejection(error) else StateUnavailable)(_reason(error)) from error
     except ImportError as error:
         raise StateUnavailable(f"the driver is not installed ({error.name})") from error
 

@@ -5,12 +5,13 @@ one that it uses.
 """
 
 import functools
-import os
 import socket
+import threading
 from typing import Any
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 
+from hmacfs.state import statefile
 from hmacfs.state.addresses import ServerAddress
 from hmacfs.state.limits import on_gevent, wait_readable, wait_writable
 
@@ -20,6 +21,9 @@ STATEMENT_MILLISECONDS = 900
 """After which PostgreSQL itself gives up on a statement, so that nothing that we left goes on working there."""
 _MYSQL_SECONDS = 1
 _SQLITE_SECONDS = 2.0
+_INODE = "hmacfs.inode"
+IS_CURRENT = "hmacfs.is_current"
+IS_NEW = "hmacfs.is_new"
 
 
 def postgres(server: ServerAddress, user: str, password: str, database: str) -> Engine:
@@ -105,22 +109,39 @@ def mysql(server: ServerAddress, user: str, password: str, database: str) -> Eng
 
 
 def embedded(path: str) -> Engine:
-    """SQLite in a local file that nobody else may read; the file and its folder are made when it is first used."""
+    """SQLite in a local file that nobody else may read; the file and its folder are made when it is first used.
+
+    A damaged file is set aside, and the statement that found it so raises ``statefile.Renewed``. In ``info`` of a
+    connection IS_CURRENT says whether the file is still there, and IS_NEW that it may lack our tables.
+    """
     engine = _engine(
         URL.create("sqlite", database=path),
         connect_args={"timeout": _SQLITE_SECONDS, "check_same_thread": False},  # lent to one thread at a time
     )
+    opened = threading.local()  # which file this thread is connecting to
+    known: set[int] = set()
 
     @event.listens_for(engine, "do_connect")
     def make_file(*_args: Any) -> None:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        # SQLite gives -wal and -shm the mode of the file itself
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        opened.inode = statefile.begun(path)
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
+    def configure(connection: Any, record: Any) -> None:
+        inode = opened.inode
+        record.info[_INODE] = inode
+        record.info[IS_CURRENT] = functools.partial(statefile.is_same, path, inode)
+        record.info[IS_NEW] = inode not in known
+        known.clear()
+        known.add(inode)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "handle_error")
+    def renew(context: Any) -> None:
+        if statefile.is_damage(context.original_exception):
+            connection = context.connection
+            statefile.set_aside(path, opened.inode if connection is None else connection.info[_INODE])
+            raise statefile.Renewed("the file was damaged")
 
     return engine
 

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar, cast
 
 from hmacfs.core.breaker import Breaker
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import FileRow, Kind, Row, SessionRow, Tier
+from hmacfs.state.base import FileRow, Kind, Row, RowsRejected, SessionRow, Tier
 
 T = TypeVar("T")
 AnyTier = TypeVar("AnyTier", bound=Tier)
@@ -50,6 +50,8 @@ class Member(Generic[AnyTier]):
         """``verb(tier)``. Raises StateUnavailable, and from then on the tier is skipped until a probe answers."""
         try:
             return verb(self.tier)
+        except RowsRejected:
+            raise  # it lives: the next one with these rows would be as good as dead to all the others
         except StateUnavailable as error:
             self.fail(error.detail)
             raise

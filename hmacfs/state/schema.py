@@ -286,8 +286,9 @@ def create(connection: Connection) -> None:
     """Make what is missing. Several processes may do so at the same moment, and each may be killed anywhere.
 
     Raises:
-        StateUnavailable: the tables are of a later version than this program's.
+        StateUnavailable: the tables are of a later version than this program's, or the database cannot keep every path.
     """
+    _refuse_encoding(connection)
     names = _names(connection)
     found = _version(connection, names)
     # Each may have been lost, and who made them may have been killed before the version was written.
@@ -297,6 +298,15 @@ def create(connection: Connection) -> None:
         _unlock(connection)
     if found != VERSION:
         raise StateUnavailable(f"the tables are of version {found}, this program knows version {VERSION}")
+
+
+def _refuse_encoding(connection: Connection) -> None:
+    """A path is UTF-8. PostgreSQL keeps texts in the encoding of the whole database; the others are told by us."""
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.dbapi_connection
+        encoding = driver.get_parameter_status("server_encoding")  # said by the server at the start: no round trip
+        if encoding != "UTF8":
+            raise StateUnavailable(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
 
 
 def _made(connection: Connection) -> int:

@@ -4,6 +4,7 @@ A verb on a file's path or a session's key touches one row by its primary key. R
 of their keys, so that two batches do not wait for each other crosswise.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,17 @@ from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.state import base, schema
 from hmacfs.state.accounts import SqlAccounts
-from hmacfs.state.base import BanStore, FileRow, Held, Kind, SessionRow, page
+from hmacfs.state.base import BanStore, FileRow, Held, Kind, RowsRejected, SessionRow, page
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.connections import Connections
+from hmacfs.state.engines import IS_NEW
 from hmacfs.state.sqlbans import SqlBans
 
 T = TypeVar("T")
 
 _PURGE_SECONDS = 60.0
+_WARN_SECONDS = 60.0
+"""Between two warnings of rows that were left out."""
 
 _TABLES = {Kind.FILES: schema.files, Kind.SESSIONS: schema.sessions}
 _FILE_COLUMNS = [schema.files.c[name] for name in FileRow.__dataclass_fields__]
@@ -54,6 +58,7 @@ class SqlTier(SqlAccounts):
         self._clock = clock
         self._purge_at = clock() + _PURGE_SECONDS
         self._ready = False
+        self._warn_at = 0.0
         self.bans: BanStore = SqlBans(self.run, clock)
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
@@ -143,7 +148,7 @@ class SqlTier(SqlAccounts):
         """``work`` on a connection to a server that has our tables. Raises StateUnavailable."""
 
         def prepared(connection: Connection) -> T:
-            if not self._ready:
+            if connection.info.pop(IS_NEW, False) or not self._ready:
                 schema.create(connection)
                 self._ready = True
             return work(connection)
@@ -151,17 +156,23 @@ class SqlTier(SqlAccounts):
         return self._connections.run(prepared)
 
     def upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Write rows, ordered by their keys and each key once, with a new revision. See ``schema.upsert``."""
-        if not rows:
-            return
+        """Write rows, ordered by their keys and each key once, with a new revision. See ``schema.upsert``. One that the
+        server cannot keep is left out and told: it must keep no other row from being written, now or at a handover."""
         for row in rows:
             row["revision"] = random.getrandbits(63)
+        rejected = sum(self._upsert(table, part) for part in parts(rows))
+        if rejected and (now := self._clock()) >= self._warn_at:
+            self._warn_at = now + _WARN_SECONDS
+            logging.getLogger(__name__).warning("State tier: %s does not take %d rows", self.name, rejected)
 
-        def write(connection: Connection) -> None:
-            for part in parts(rows):
-                _execute_whole(connection, table, part)
-
-        self.run(write)
+    def _upsert(self, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+        """How many rows were left out. They are found by halves, since a server tells of a batch as a whole."""
+        try:
+            self.run(lambda connection: _execute_whole(connection, table, rows))
+        except RowsRejected:
+            half = len(rows) // 2
+            return self._upsert(table, rows[:half]) + self._upsert(table, rows[half:]) if half else 1
+        return 0
 
     def _write(self, kind: Kind, rows: Mapping[str, base.Row]) -> None:
         self.upsert(_TABLES[kind], [asdict(rows[key]) for key in sorted(rows)])

@@ -87,13 +87,13 @@ class Staged(Protocol):
         """
 
     def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
-        """Make the file visible under its path, durable as configured. From the moment it is visible nothing undoes it.
+        """Make the file visible under its path, durable as configured. Once this returns nothing undoes it.
 
         With versioning a file that is there becomes a version, unless it has the same content: then it stays, and is
         the answer.
 
         Raises FileExists when the path was taken meanwhile (without versioning), PathConflict when it cannot be a file,
-        Gone when its file has gone; TooManyVersions, PreconditionFailed.
+        Gone when its file has gone, or its time is over; TooManyVersions, PreconditionFailed.
         """
 
     def discard(self) -> None:
@@ -121,9 +121,9 @@ class Storage(Protocol):
             watch: gets the content first, in the same job; what it raises ends the job.
         """
 
-    def delete(self, path: SlotPath) -> bool:
+    def delete(self, path: SlotPath) -> "Deleted | None":
         """Remove the file, what is kept of it, the slot's partials, and folders that are empty then; durable as
-        configured. Who reads it goes on. Returns whether there was one.
+        configured. Who reads it goes on. Returns None where there was none.
         """
 
     def free_bytes(self) -> int:
@@ -165,6 +165,38 @@ class OldVersion:
     metadata: Metadata
 
 
+@dataclass(frozen=True, slots=True)
+class GoneVersion:
+    """A version that went. Attributes: size: bytes it had, shared with others or not."""
+
+    number: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A file that was deleted. Attributes: versions: what went along."""
+
+    size: int
+    versions: Sequence[GoneVersion] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedVersion:
+    """A version that went while its file stayed, or that a cut off deletion had left.
+
+    Attributes:
+        path: None where the ledger that tells it was lost.
+        freed: bytes.
+        reason: "MaxVersions", or "DELETE" where its file is gone.
+    """
+
+    path: SlotPath | None
+    number: int
+    freed: int
+    reason: str
+
+
 class Versions(Protocol):
     """What is kept of replaced files, and whether a file may be replaced now."""
 
@@ -183,6 +215,9 @@ class Versions(Protocol):
 
     def open(self, path: SlotPath, number: int, *, with_content: bool) -> Stored:
         """As Storage.open, for one version. Raises NotFound."""
+
+    def pruned(self) -> Sequence[RemovedVersion]:
+        """What uploads have pushed out since the last call, for the log."""
 
 
 class SharedContent(Protocol):

@@ -134,6 +134,10 @@ def replace_link(source: str, target: str) -> None:
     draft = f"{target}.{os.urandom(8).hex()}"
     os.link(source, draft, follow_symlinks=False)
     os.rename(draft, target)
+    try:
+        os.unlink(draft)  # still there where somebody was faster and both are names of one file (rename(2))
+    except FileNotFoundError:
+        pass
 
 
 def link_private(source: str, target: str) -> None:

@@ -10,6 +10,8 @@ over a power cut. Losing one opens the path again, as the protocol allows (secti
 
 import errno
 import os
+import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,6 +32,8 @@ MOST_LINKS = 60_000
 """Of one file. ext4 allows 65,000, btrfs 65,535."""
 
 _DAYS = "days"
+_DAY_FILE = re.compile(r"[0-9]{8}-[0-9]+")
+_GRAVE = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{16})?")  # and the draft of one, which a crash left
 
 
 class LocalGraves:
@@ -136,16 +140,22 @@ class LocalGraves:
             private.make_private_directory(folder)
 
     def _old_days(self) -> list[str]:
-        with suppress(FileNotFoundError), os.scandir(os.path.join(self._root, _DAYS)) as entries:
-            return [entry.path for entry in entries if self._is_over(entry.stat(follow_symlinks=False).st_mtime)]
+        days = os.path.join(self._root, _DAYS)
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(days) as entries:
+            return [entry.path for entry in entries if _DAY_FILE.fullmatch(entry.name) and self._is_old(entry)]
         return []
 
     def _old_ones(self, folder: str) -> Iterator[str]:
-        with suppress(FileNotFoundError), os.scandir(os.path.join(self._root, folder)) as entries:
+        # NotADirectoryError, and names that are none: what somebody else left here is passed over.
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(self._root, folder)) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
-                    if self._is_over(entry.stat(follow_symlinks=False).st_mtime):
+                    if _GRAVE.fullmatch(entry.name) and self._is_old(entry):
                         yield entry.path
+
+    def _is_old(self, entry: "os.DirEntry[str]") -> bool:
+        info = entry.stat(follow_symlinks=False)
+        return stat.S_ISREG(info.st_mode) and self._is_over(info.st_mtime)
 
 
 def _unlink_next(names: Iterator[str], most: int) -> int:

@@ -18,7 +18,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from hmacfs.core import paths
@@ -44,7 +44,7 @@ _DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, str
 """What a header that a disk has damaged can make of reading it."""
 
 MAX_RECORDS = 4096
-"""Far above what the bound on gaps allows: only crashes in the middle of writing leave records that never merge."""
+"""Far above what the bound on gaps and the writers of one upload together make."""
 
 META = 1 << 62
 """The byte whose lock guards the records; every offset of a file lies below it."""
@@ -102,6 +102,8 @@ class Journal:
     def __init__(self, fd: int, boot: int) -> None:
         self.fd = fd
         self._boot = boot
+        self._ours: set[int] = set()
+        """Records that are written through this very journal: no lock of its own tells it of them."""
 
     # The header
 
@@ -247,6 +249,7 @@ class Journal:
         index = next((index for index in range(count) if index not in used), count)
         if index >= MAX_RECORDS:
             raise TooManyGaps(self.extents().prefix)
+        self._ours.add(index)
         words = (_WRITING, 0, self._boot, first, first, first, limit, ticket)
         fsutil.write_all(self.fd, memoryview(_RECORD.pack(*words)), RECORDS_AT + index * RECORD_BYTES)
         return index
@@ -273,24 +276,63 @@ class Journal:
                 self._set(index, _WANTED, 1)
 
     def close_record(self, index: int) -> None:
-        """Its writer has ended; where it touches closed neighbours they become one record.
-
-        In an order that a crash may cut anywhere: the one that stays grows first, the other goes then.
-        """
-        records = {record.index: record for record in self.records()}
-        mine = records.pop(index)
-        if mine.first == mine.end:
-            self._set(index, _STATE, _FREE)
-            return
+        """Its writer has ended."""
+        self._ours.discard(index)
         self._set(index, _STATE, _CLOSED)
-        for other in sorted(records.values(), key=lambda record: record.first):
-            if other.is_closed and self.is_believed(other) and mine.may_join(other):
-                grown = other.joined(mine)
-                self._replace(grown)
-                if mine.index // _OF_A_PAGE != other.index // _OF_A_PAGE and mine.durable > mine.first:
-                    os.fsync(self.fd)  # pages reach the disk in any order, and what the freed one says was told
-                self._set(mine.index, _STATE, _FREE)
-                mine = grown
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Leave no more records than holes and writers make: what killed writers left is closed, what is empty is
+        freed, and closed neighbours become one record where ``may_join`` allows that; whoever calls holds the guard.
+
+        Called whenever a writer ends and whenever all is durable, because only then neighbours of which one was durable
+        and the other one was not may be joined.
+        """
+        closed = []
+        for record in self.records():
+            if not self.is_believed(record) or not (record.is_closed or self._is_left(record)):
+                continue
+            if record.end <= record.first:
+                self._set(record.index, _STATE, _FREE)
+                continue
+            if not record.is_closed:
+                self._set(record.index, _STATE, _CLOSED)
+            closed.append(record)
+        self._join(sorted(closed, key=lambda record: record.first))
+
+    def _is_left(self, record: Record) -> bool:
+        """Whether the writer of an open record was killed. A living one has its range locked."""
+        return record.index not in self._ours and not self.is_held(record.first, max(record.limit, record.first + 1))
+
+    def _join(self, closed: list[Record]) -> None:
+        """In an order that a crash may cut anywhere: the one that stays grows first, the others go then.
+
+        Args:
+            closed: in the order of their bytes.
+        """
+        runs: list[tuple[Record, list[Record]]] = []
+        for record in closed:
+            if runs and runs[-1][0].may_join(record):
+                grown, members = runs.pop()
+                runs.append((grown.joined(record), [*members, record]))
+            else:
+                runs.append((record, [record]))
+        gone: list[int] = []
+        must_sync = False
+        for grown, members in runs:
+            if len(members) == 1:
+                continue
+            stays = min(member.index for member in members)
+            self._replace(replace(grown, index=stays))
+            for member in members:
+                if member.index != stays:
+                    gone.append(member.index)
+                    is_elsewhere = member.index // _OF_A_PAGE != stays // _OF_A_PAGE
+                    must_sync = must_sync or (is_elsewhere and member.durable > member.first)
+        if must_sync:
+            os.fsync(self.fd)  # pages reach the disk in any order, and what a freed one says was told
+        for index in gone:
+            self._set(index, _STATE, _FREE)
 
     def _replace(self, record: Record) -> None:
         at = RECORDS_AT + record.index * RECORD_BYTES
@@ -325,6 +367,11 @@ class Journal:
 
     def unlock(self, first: int, end: int) -> None:
         fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, first, end))
+
+    def is_held(self, first: int, end: int) -> bool:
+        """Whether somebody else holds a part of the range; takes nothing."""
+        found = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, first, end))
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -6,15 +6,17 @@ Every system call of a request runs in the disk pool, but for what the kernel an
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
+from hmacfs.core.retention import Held
 from hmacfs.errors import FileExists, Gone, NotFound, PathConflict
 from hmacfs.offload import InlinePool, Pool
 from hmacfs.storage import beneath, chains, fsutil
-from hmacfs.storage.base import Entity, Metadata, os_errors_translated, translated
+from hmacfs.storage.base import Deleted, Entity, GoneVersion, Metadata, os_errors_translated, translated
 from hmacfs.storage.folders import Folders
 from hmacfs.storage.metadata import Attributes, MetadataKeeper, Sidecars
 from hmacfs.storage.slotlocks import SlotLocks, patiently, slot_name
@@ -51,15 +53,19 @@ class LocalStorage:
         self.on_published: Callable[[SlotPath], None] = _nothing
         """Called in the disk pool when a file was published at once, without a partial of its own, or was deleted: the
         slot's partials have no purpose any more. It must not raise."""
-        self.place: Callable[[SlotPath, Incoming], Placed] = self._place_new
+        self.place: Callable[[SlotPath, Incoming], Placed] = self.name_new
         """Gives a complete file its name, in the disk pool. Another one than ours may replace what is there."""
-        self.on_deleting: Callable[[SlotPath], None] = _nothing
-        """Called in the disk pool, under the path's lock, before a file is deleted; raises OSError."""
+        self.on_deleting: Callable[[SlotPath], Sequence[GoneVersion]] = _none_kept
+        """Called in the disk pool, under the path's lock, before a file is deleted: what is kept of it goes; what that
+        was. Raises OSError."""
         self.on_last_name: Callable[[int, str], None] = _nobody
         """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
         self.is_buried: Callable[[SlotPath], bool] = _never
         """Asked in the disk pool whether a path is gone and known to be."""
+        self.is_over: Callable[[Held], bool] = _never_over
+        """Asked in the disk pool whether a file's time is over, so that the next sweep takes it."""
         umask = fsutil.current_umask()
+        self._place = os.fsencode(store_dir)
         with os_errors_translated():
             self._root = os.open(store_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.locks = SlotLocks(os.path.join(store_dir, PRIVATE, "slots.lock"))
@@ -95,7 +101,7 @@ class LocalStorage:
         with os_errors_translated():
             return patiently(self.short, self._store, path, content, metadata, conditions, watch)
 
-    def delete(self, path: SlotPath) -> bool:
+    def delete(self, path: SlotPath) -> Deleted | None:
         with os_errors_translated():
             return patiently(self.disk, self._delete, path)
 
@@ -128,7 +134,17 @@ class LocalStorage:
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
         finally:
             os.close(fd)
-        raise PathConflict if is_directory else FileExists
+        if is_directory:
+            raise PathConflict
+        self.refuse_over(path)
+        raise FileExists
+
+    def refuse_over(self, path: SlotPath) -> None:
+        """Raises Gone where the time of the file that is there is over: it goes with the next sweep, and nothing takes
+        its place until then that would go with it. For jobs of the disk pool."""
+        held = self.held_at(path)
+        if held is not None and self.is_over(held):
+            raise Gone
 
     def refuse_buried(self, path: SlotPath) -> None:
         """Raises Gone where nothing is and it is known that something was. For jobs of the disk pool."""
@@ -162,7 +178,7 @@ class LocalStorage:
         self.on_published(path)
         return entity
 
-    def _delete(self, path: SlotPath) -> bool:
+    def _delete(self, path: SlotPath) -> Deleted | None:
         """In an order that a crash may cut anywhere: old versions, the name, then what only the file needed, then empty
         folders."""
         *parents, name = path.segments
@@ -170,24 +186,36 @@ class LocalStorage:
             chain = chains.open_existing_chain(self._root, parents)
         except OSError as error:
             if beneath.is_missing(error):
-                return False
+                return None
             raise
         try:
             with self.locks.held(slot_name(path)):
-                if self.files.entity_at(path) is None:
-                    return False
-                self.on_deleting(path)
+                current = self.files.entity_at(path)
+                if current is None:
+                    return None
+                versions = self.on_deleting(path)
                 try:
                     self.drop_name(chain[-1], name)
                 except FileNotFoundError:  # by other hands, just now
-                    return False
+                    return None
             if self.syncs_directories:
                 os.fsync(chain[-1])
             self.on_published(path)
             chains.remove_empty_chain(chain, parents)
         finally:
             chains.close_chain(chain)
-        return True
+        return Deleted(current.size, versions)
+
+    def held_at(self, path: SlotPath) -> Held | None:
+        """The file at ``path`` as retention judges it. For jobs of the disk pool; raises OSError."""
+        found = self.files.entity_at(path)
+        if found is None:
+            return None
+        try:
+            ends = self.claimed_end(os.path.join(self._place, path.raw), found)
+        except FileNotFoundError:
+            return None
+        return _held(path, found, ends)
 
     def claimed_end(self, place: bytes, entity: Entity) -> int:
         """When the file at an absolute path is to go by its uploader's claim, 0 for never. Blocks."""
@@ -212,8 +240,8 @@ class LocalStorage:
         info = os.fstat(fd)
         entity = Entity(info.st_ino, info.st_size, info.st_mtime_ns)
         is_ready = False
-        if self.is_buried(path) and self.files.entity_at(path) is None:
-            raise Gone
+        if metadata.expires_at and self.is_over(_held(path, entity, metadata.expires_at)):
+            raise Gone  # 201 says that GET works
         try:
             self._keeper.write(fd, metadata, sync=self.syncs_files)
             if self.syncs_files:
@@ -235,6 +263,36 @@ class LocalStorage:
         finally:
             chains.close_chain(chain)
         return found
+
+    def name_new(self, path: SlotPath, incoming: Incoming) -> Placed:
+        """Give a file a free path. Raises FileExistsError when it is taken, Gone when its file has gone.
+
+        Asked once the name is there, and without the path's lock: who deletes buries the path before the name goes. So
+        what was linked behind a deletion finds the grave, however long its data took to be synced.
+        """
+        chain = self.folders.name_new(path, incoming.link)
+        try:
+            self.refuse_revived(path, incoming.entity, chain)
+        except BaseException:
+            chains.close_chain(chain)
+            raise
+        return incoming.entity, chain
+
+    def refuse_revived(self, path: SlotPath, entity: Entity, chain: Sequence[int]) -> None:
+        """Take back the name of a file that was linked under a buried path, and raise Gone. For jobs of the disk pool;
+        raises OSError.
+
+        Args:
+            chain: open directories of the path, which go where they are empty.
+        """
+        if not self.is_buried(path):
+            return
+        name = path.segments[-1]
+        with suppress(FileNotFoundError):  # the deletion has found it
+            if os.stat(name, dir_fd=chain[-1], follow_symlinks=False).st_ino == entity.inode:
+                os.unlink(name, dir_fd=chain[-1])
+        chains.remove_empty_chain(chain, path.segments[:-1])
+        raise Gone
 
     def forget_metadata(self, entity: Entity) -> None:
         """A complete file is not stored after all."""
@@ -273,9 +331,6 @@ class LocalStorage:
         found = self.files.entity_at(path)
         return found is not None and found.inode == entity.inode
 
-    def _place_new(self, path: SlotPath, incoming: Incoming) -> Placed:
-        return incoming.entity, self.folders.name_new(path, incoming.link)
-
     def _has_attributes(self) -> bool:
         fd, name = self.staging.create()
         try:
@@ -292,8 +347,22 @@ def _nothing(_path: SlotPath) -> None:
     """Nobody wants to know."""
 
 
+def _none_kept(_path: SlotPath) -> Sequence[GoneVersion]:
+    """Nothing is kept of any file."""
+    return ()
+
+
 def _nobody(_inode: int, _sha256: str) -> None:
     """Nobody else has a name of it."""
+
+
+def _held(path: SlotPath, entity: Entity, expires_at: int) -> Held:
+    return Held(path, entity.inode, entity.size, entity.modified_ns, expires_at)
+
+
+def _never_over(_held: Held) -> bool:
+    """Files stay for ever."""
+    return False
 
 
 def _never(_path: SlotPath) -> bool:

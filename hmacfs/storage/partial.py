@@ -17,7 +17,7 @@ from hmacfs.core import upload
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.upload import Event, State
 from hmacfs.errors import FileExists, Gone, PathConflict, PreconditionFailed, UploadGone
-from hmacfs.storage import fsutil, private
+from hmacfs.storage import chains, fsutil, private
 from hmacfs.storage.base import Entity, Metadata, PartialUpload, Snapshot, UploadHeader, os_errors_translated
 from hmacfs.storage.claim import LocalClaim, claimed
 from hmacfs.storage.journal import META, Journal
@@ -62,7 +62,7 @@ class LocalPartial:
         return self.run(self.look_now)
 
     def settle(self) -> Snapshot:
-        return self.run(self._settle)
+        return self.run(self.settle_now)
 
     def claim(self, first: int, end: int) -> LocalClaim | None:
         return self.run(claimed, self, first, end)
@@ -77,10 +77,10 @@ class LocalPartial:
         return self.run(self.is_idle_now)
 
     def wanted(self) -> tuple[str, ...]:
-        return self.run(self._wanted)
+        return self.run(self.wanted_now)
 
     def want(self, words: Sequence[str]) -> None:
-        self.run(self._want, words)
+        self.run(self.want_now, words)
 
     def publish(self, metadata: Metadata, conditions: WriteConditions = ALWAYS) -> Entity:
         with os_errors_translated():
@@ -91,7 +91,7 @@ class LocalPartial:
 
     def replace(self, other: PartialUpload) -> None:
         assert isinstance(other, LocalPartial)  # of the same Partials
-        self.run(self._replace, other)
+        self.run(self.replace_now, other)
 
     def close(self) -> None:
         fd, self.journal.fd = self.journal.fd, -1
@@ -119,6 +119,18 @@ class LocalPartial:
         """Whether nobody writes; then it is ours until ``close``. Disturbs nobody."""
         return self.journal.try_lock(0, META)
 
+    def is_left_now(self) -> bool:
+        """Whether it is a draft that nobody holds: its process was killed."""
+        return self.is_draft and not self.journal.is_held(0, META)
+
+    def is_named_now(self) -> bool:
+        """Whether the name under which it was opened still leads to it."""
+        try:
+            found = os.stat(os.path.join(self._folder, self.name), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self.journal.fd))
+
     def take_over_now(self) -> bool:
         if self.is_idle_now():
             return True
@@ -137,6 +149,8 @@ class LocalPartial:
         self.journal.set_state(State.GONE)
         self.journal.want(0, META)
         self._forget(tidy=tidy)
+        if not self.is_draft:  # what the draft's token stands for may go on
+            self._home.on_removed(self.header.key, self.header.started_at)
 
     def went_back_now(self) -> bool:
         """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is
@@ -157,7 +171,7 @@ class LocalPartial:
         except FileNotFoundError:
             raise UploadGone from None
 
-    def _settle(self) -> Snapshot:
+    def settle_now(self) -> Snapshot:
         if not self._home.storage.syncs_files or self.journal.state is not State.OPEN:
             return self.look_now()
         with self.journal.guarded():
@@ -168,6 +182,7 @@ class LocalPartial:
                 self._sync_data()
                 self.journal.make_durable(records)
                 os.fsync(self.journal.fd)
+            self.journal.tidy()
         return replace(self.look_now(), extents=extents)
 
     def _sync_data(self) -> None:
@@ -180,12 +195,12 @@ class LocalPartial:
         finally:
             os.close(fd)
 
-    def _wanted(self) -> tuple[str, ...]:
+    def wanted_now(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.header.wanted, *self.journal.wanted())))
 
-    def _want(self, words: Sequence[str]) -> None:
+    def want_now(self, words: Sequence[str]) -> None:
         with self.journal.guarded():
-            if not set(words) <= set(self._wanted()):
+            if not set(words) <= set(self.wanted_now()):
                 self.journal.add_wanted(words)
 
     def _read(self, offset: int, count: int, watch: Callable[[memoryview], None]) -> int:
@@ -209,7 +224,7 @@ class LocalPartial:
         if self.header.face != "session":
             # A power cut behind the link must find the upload whole, or it could be neither continued nor completed.
             # A session is told as published by the file itself.
-            self._settle()
+            self.settle_now()
         fd = self.open_data(os.O_RDONLY)
         try:
             entity = self._link(fd, metadata, conditions)
@@ -230,10 +245,20 @@ class LocalPartial:
 
     def _link(self, fd: int, metadata: Metadata, conditions: WriteConditions) -> Entity:
         storage = self._home.storage
-        folder = os.open(self._folder, fsutil.DIRECTORY)
+        try:
+            folder = os.open(self._folder, fsutil.DIRECTORY)
+        except FileNotFoundError:
+            raise UploadGone from None
 
         def link(parent: int, target: bytes) -> None:
-            fsutil.link_name(folder, self.data_name.encode(), parent, target)
+            try:
+                fsutil.link_name(folder, self.data_name.encode(), parent, target)
+            except FileNotFoundError:
+                # Either end may be missing: our data, because a faster upload of the slot has removed its partials, or
+                # the folder of the path, which the caller makes again.
+                if os.fstat(fd).st_nlink:
+                    raise
+                raise UploadGone from None
 
         try:
             return storage.publish_open(self.header.path, fd, metadata, link, conditions)
@@ -242,16 +267,29 @@ class LocalPartial:
             entity = storage.files.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
+            self._refuse_revived(entity)
             storage.folders.sync_name(self.header.path)
             return entity
         finally:
             os.close(folder)
 
-    def _replace(self, other: "LocalPartial") -> None:
-        self._want(other._wanted())
+    def _refuse_revived(self, entity: Entity) -> None:
+        """The crash may have come before it was seen that the path is buried."""
+        storage, path = self._home.storage, self.header.path
+        chain = storage.folders.chain_to(path)
+        try:
+            storage.refuse_revived(path, entity, chain)
+        finally:
+            chains.close_chain(chain)
+
+    def replace_now(self, other: "LocalPartial") -> None:
+        self.want_now(other.wanted_now())
         with self._home.folders.locked(self._slot):
             # The name changes hands before the old one is over: a crash leaves the token the one or the other.
-            fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            try:
+                fsutil.rename(os.path.join(self._folder, self.name), os.path.join(self._folder, other.name))
+            except FileNotFoundError:  # the slot's file was published, and took this one along
+                raise UploadGone from None
             other.journal.set_state(State.GONE)
             self.name = other.name
             self.know_token()

@@ -87,7 +87,7 @@ class PartialFolders:
         """Args: suffix: of the sort that is wanted; empty for all."""
         try:
             return [name for name in os.listdir(self.at(slot)) if name.endswith(suffix)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def journal(self, slot: str, name: str) -> Journal:

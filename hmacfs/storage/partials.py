@@ -14,6 +14,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
 from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
 from hmacfs.storage import fsutil, private
+from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.base import UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
 from hmacfs.storage.local import LocalStorage
@@ -21,6 +22,7 @@ from hmacfs.storage.partial import LocalPartial
 from hmacfs.storage.partialfolders import DATA, DRAFT, LOG, UNNAMED, PartialFolders, key_of
 from hmacfs.storage.partialsweep import PartialSweep
 from hmacfs.storage.slotlocks import slot_name
+from hmacfs.storage.storedir import GROUP, folders_in
 from hmacfs.storage.turns import Turns
 
 T = TypeVar("T")
@@ -37,6 +39,10 @@ class LocalPartials:
         most: MaxSessionsPerSlot.
         ttl: seconds, SessionTTL.
         clock: Unix seconds.
+
+    Attributes:
+        on_removed: called with key and ``started_at`` of an upload that was removed before its end, whoever removed it;
+            from a thread of the disk pool. It must not wait and not raise.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class LocalPartials:
         self._ttl = ttl
         self._clock = clock
         self.turns = Turns()
+        self.on_removed: Callable[[str, float], None] = _nobody
         storage.on_published = self.clear
 
     def create(
@@ -58,7 +65,7 @@ class LocalPartials:
 
     def find(self, path: SlotPath, face: str, secret: str) -> LocalPartial | None:
         with self.turns.of(slot_name(path)):
-            return self._run(self._living, slot_name(path), key_of(face, secret) + LOG)
+            return self._run(self._found, slot_name(path), key_of(face, secret) + LOG, face)
 
     def resolve(self, upload_id: str) -> LocalPartial | None:
         if not _ID.fullmatch(upload_id):
@@ -83,9 +90,8 @@ class LocalPartials:
     def sweep(self, *, removes: bool = True) -> Sequence[tuple[str, str, float]]:
         sweeping = PartialSweep(self, self._ttl, self._clock)
         removed: list[tuple[str, str, float]] = []
-        for group in self._run(os.listdir, self.folders.root):
-            if group not in ("tokens", "sweep.lock"):  # the latter from before 0.1.0
-                removed += self._run(sweeping.group, group, removes)
+        for group in self._run(folders_in, self.folders.root, GROUP):
+            removed += self._run(sweeping.group, group, removes)
         if removes:
             self._run(sweeping.tokens)
         return removed
@@ -109,7 +115,7 @@ class LocalPartials:
         """For jobs of the disk pool; None when there is none of this name, or it has ended, or cannot be read."""
         try:
             journal = self.folders.journal(slot, name)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         try:
             header, data_name = journal.header()
@@ -134,6 +140,7 @@ class LocalPartials:
     def _create(self, header: UploadHeader, others: Callable[[], int], drop_idle: bool, is_draft: bool) -> LocalPartial:
         slot = slot_name(header.path)
         name = (UNNAMED + secrets.token_hex(20) if is_draft else key_of(header.face, header.secret)) + LOG
+        adopt_left(self, slot)
         with self.folders.locked(slot):
             folder = self.folders.at(slot)
             private.make_private_directory(folder)
@@ -207,7 +214,7 @@ class LocalPartials:
             raise TooManySessions
 
     def _count(self, slot: str) -> int:
-        """What has expired counts for nothing, whenever the next sweep comes."""
+        """What has expired, or a killed plain PUT left, counts for nothing, whenever the next sweep comes."""
         if not os.path.exists(os.path.join(self.folders.root, slot[:2], "lock")):
             return 0  # who makes the first partial here takes the lock after this look, and counts us then
         with self.folders.locked(slot):
@@ -218,25 +225,46 @@ class LocalPartials:
         for name in self.folders.names(slot, LOG) if count else ():
             partial = self.open_now(slot, name)
             if partial is not None:
-                count -= partial.look_now().state is State.OPEN and self.is_expired(partial)
+                is_over = self.is_expired(partial) or partial.is_left_now()
+                count -= partial.look_now().state is State.OPEN and is_over
                 partial.close()
         return count
 
     def _remove_dead(self, slot: str, name: str) -> None:
-        """What is left of an upload that has ended, where its process was killed before it had removed everything: it
-        would count for the slot, and keep its token from beginning anew, until SessionTTL. The slot is locked."""
+        """What is left of an upload that has ended, where its process was killed before it had removed everything, and
+        what cannot be read: it would count for the slot, and keep its token from beginning anew, until SessionTTL. The
+        slot is locked."""
         try:
             journal = self.folders.journal(slot, name)
         except FileNotFoundError:
             return
         try:
+            header, data_name = journal.header()
             if journal.state is State.GONE:
-                private.remove_file(os.path.join(self.folders.at(slot), journal.header()[1]))
+                private.remove_file(os.path.join(self.folders.at(slot), data_name))
                 private.remove_file(os.path.join(self.folders.at(slot), name))
-        except StorageFailed:
-            pass  # damaged: swept one day
+                if not name.startswith(UNNAMED):
+                    self.on_removed(header.key, header.started_at)
+        except StorageFailed:  # damaged: as good as none, and nobody may be kept from beginning anew by it
+            private.remove_file(os.path.join(self.folders.at(slot), name))
+            self._remove_unnamed(slot)
         finally:
             os.close(journal.fd)
+
+    def _remove_unnamed(self, slot: str) -> None:
+        """Data that no journal names any more. The slot is locked, under which every data file gets its journal."""
+        named = set()
+        for name in self.folders.names(slot, LOG):
+            if (partial := self.open_now(slot, name)) is not None:
+                named.add(partial.data_name)
+                partial.close()
+        for name in set(self.folders.names(slot, DATA)) - named:
+            private.remove_file(os.path.join(self.folders.at(slot), name))
+
+    def _found(self, slot: str, name: str, face: str) -> LocalPartial | None:
+        if face == "session":
+            adopt_left(self, slot)
+        return self._living(slot, name)
 
     def _living(self, slot: str, name: str) -> LocalPartial | None:
         partial = self.open_now(slot, name)
@@ -248,6 +276,7 @@ class LocalPartials:
         return None
 
     def _furthest(self, slot: str, total: int, content_type: str) -> LocalPartial | None:
+        adopt_left(self, slot)
         best: LocalPartial | None = None
         for name in self.folders.names(slot, LOG):
             partial = self._living(slot, name)
@@ -268,10 +297,15 @@ class LocalPartials:
         except FileNotFoundError:
             return False
         try:
+            journal.header()  # one whose header is damaged is as good as none
             info = os.fstat(journal.fd)
             expired = upload.is_expired(info.st_mtime, self._ttl, self._clock())
             return info.st_nlink > 1 and journal.state is State.OPEN and not expired
         except StorageFailed:
-            return False  # damaged: as good as none
+            return False
         finally:
             os.close(journal.fd)
+
+
+def _nobody(key: str, started_at: float) -> None:
+    """Nobody wants to know."""

@@ -1,15 +1,20 @@
 """What a sweep removes of unfinished uploads: those whose time is over, and what a crash left of others."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hmacfs.core.upload import State
 from hmacfs.storage import private
+from hmacfs.storage.adopting import adopt_left
 from hmacfs.storage.partialfolders import LOG
+from hmacfs.storage.storedir import SLOT, folders_in
 
 if TYPE_CHECKING:
     from hmacfs.storage.partials import LocalPartials
+
+_TOKEN = re.compile(r"[0-9a-f]{40}")
 
 
 class PartialSweep:
@@ -29,9 +34,11 @@ class PartialSweep:
     def group(self, group: str, removes: bool) -> list[tuple[str, str, float]]:
         """What has expired in one group of slots, as Partials.sweep tells it. Args: removes: False only to look."""
         removed = []
-        for slot in os.listdir(os.path.join(self._folders.root, group)):
-            if slot == "lock":
-                continue
+        for slot in folders_in(os.path.join(self._folders.root, group), SLOT):
+            if not slot.startswith(group):
+                continue  # none of ours: its lock would be another group's
+            if removes:
+                adopt_left(self._home, slot)
             for name in self._folders.names(slot, LOG):
                 partial = self._home.open_now(slot, name)
                 if partial is not None:
@@ -51,11 +58,13 @@ class PartialSweep:
     def tokens(self) -> None:
         """Second names of journals that are gone."""
         for name in os.listdir(self._folders.tokens):
+            if not _TOKEN.fullmatch(name):
+                continue  # none of ours
             path = os.path.join(self._folders.tokens, name)
             try:
                 if os.stat(path).st_nlink == 1:  # its upload is gone
                     os.unlink(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 pass
 
     def _sweep_slot(self, slot: str) -> None:
@@ -77,5 +86,5 @@ class PartialSweep:
         try:
             if self._clock() - os.stat(path).st_mtime > self._ttl:
                 os.unlink(path)
-        except FileNotFoundError:
-            pass  # its upload has ended meanwhile
+        except (FileNotFoundError, IsADirectoryError):
+            pass  # its upload has ended meanwhile, or it is none of ours

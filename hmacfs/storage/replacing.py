@@ -6,14 +6,16 @@ path that is free is published as ever, without lock or ledger.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import FileExists, NotFound, PreconditionFailed, StorageBusy, TooManyVersions
 from hmacfs.storage import chains, fsutil
-from hmacfs.storage.base import Entity, Metadata
+from hmacfs.storage.base import Entity, Metadata, RemovedVersion
 from hmacfs.storage.contents import are_equal
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.slotlocks import slot_name
@@ -21,6 +23,9 @@ from hmacfs.storage.staged import Incoming, Placed
 from hmacfs.storage.staging import named
 from hmacfs.storage.stored import LocalStored
 from hmacfs.storage.versionfolders import VersionFolders
+
+_MOST_PRUNED = 10_000
+"""Versions that went and are not told yet: as many as one upload may push out after MaxVersions was lowered."""
 
 _ROUNDS = 100
 """How often a file is compared anew because somebody replaced the one that it was compared with."""
@@ -43,29 +48,43 @@ class Replacing:
         self._most = most
         self._per_day = per_day
         self._clock = clock
+        self._pruned: deque[RemovedVersion] = deque(maxlen=_MOST_PRUNED)
 
     def place(self, path: SlotPath, incoming: Incoming) -> Placed:
         """As LocalStorage.place: link the file under a free path, or replace the one that is there."""
         if not incoming.conditions.if_match:
             try:
-                return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                return self._storage.name_new(path, incoming)
             except FileExistsError:
                 self.is_taken(path)
         for _ in range(_ROUNDS):
             current, is_equal = self._compared(path, incoming)
             with self._storage.locks.held(slot_name(path)):
+                # Also where a file is there: what somebody linked behind a deletion is taken back without the lock.
+                self._storage.refuse_buried(path)
+                self._storage.refuse_over(path)
                 if self._storage.files.entity_at(path) != current:
                     continue
                 if not incoming.conditions.hold(current.etag if current else None):
                     raise PreconditionFailed
                 if current is None:  # removed since we found it
-                    self._storage.refuse_buried(path)
-                    return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                    try:
+                        return incoming.entity, self._storage.folders.name_new(path, incoming.link)
+                    except FileExistsError:  # who finds the path free links without the lock, and was faster
+                        continue
                 if is_equal:
                     return self._stays(path, current, incoming)
                 self._replace(path, current, incoming)
                 return incoming.entity, []  # synced already, before the oldest version went
         raise StorageBusy("others replace this file without a pause")
+
+    def pruned(self) -> list[RemovedVersion]:
+        """What went beyond MaxVersions since the last call. For any thread."""
+        found: list[RemovedVersion] = []
+        while self._pruned:
+            with suppress(IndexError):  # somebody else has taken the last one
+                found.append(self._pruned.popleft())
+        return found
 
     def is_taken(self, path: SlotPath) -> bool:
         """Whether a file is at ``path``. Raises PathConflict."""
@@ -123,7 +142,8 @@ class Replacing:
         finally:
             chains.close_chain(chain)
         try:
-            self._folders.prune(slot)
+            for number, freed in self._folders.prune(slot):
+                self._pruned.append(RemovedVersion(path, number, freed, "MaxVersions"))
         except OSError:
             pass  # the new file is there, which nothing may undo now; the next one or the sweep prunes
 

@@ -22,13 +22,30 @@ def load_or_make(state_dir: str) -> str:
     Raises:
         ConfigError: one sentence that says what is wrong and what to do.
     """
+    return _read(state_dir, may_make=True)
+
+
+def load(state_dir: str) -> str:
+    """The secret in ``StateDir/secret``.
+
+    Raises:
+        ConfigError: one sentence that says what is wrong and what to do; also where there is none.
+    """
+    return _read(state_dir, may_make=False)
+
+
+def _read(state_dir: str, *, may_make: bool) -> str:
     path = path_in(state_dir)
     try:
-        private.make_private_directory(state_dir)
+        if may_make:
+            private.make_private_directory(state_dir)
         try:
             with open(path, "rb") as file:
                 content = file.read()
         except FileNotFoundError:
+            if not may_make:
+                remedy = "Put it back, or set Secret; without StateDir/keyring a start makes a new one."
+                raise ConfigError([f"{path} is missing. {remedy}"]) from None
             content = private.create_once(path, new_secret().encode() + b"\n")
         secret = content.decode().removesuffix("\n")
     except UnicodeDecodeError:

@@ -15,6 +15,7 @@ Everything blocks, and runs in the disk pool.
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -30,9 +31,10 @@ from hmacfs.storage.metadata import SHA256_ATTRIBUTE
 from hmacfs.storage.slotlocks import patiently, slot_name
 from hmacfs.storage.staging import named
 from hmacfs.storage.stored import LocalStored
-from hmacfs.storage.storedir import PRIVATE
+from hmacfs.storage.storedir import GROUP, PRIVATE, folders_in
 
 _HASH_BLOCK = 1024 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def prepare(store_dir: str) -> None:
@@ -64,7 +66,7 @@ class LocalContent:
     def sweep(self) -> Iterator[int]:
         """Remove the names of content that no file has any more, job by job; the bytes that each job freed."""
         with os_errors_translated():
-            for group in self._storage.disk.run(os.listdir, self._root):
+            for group in self._storage.disk.run(folders_in, self._root, GROUP):
                 yield self._storage.disk.run(self._sweep_group, os.path.join(self._root, group))
 
     def _share(self, path: SlotPath, entity: Entity, digest: str) -> int:
@@ -157,7 +159,7 @@ class LocalContent:
     def _sweep_group(self, group: str) -> int:
         freed = 0
         with fsutil.opened_directory(group) as folder:
-            for name in os.listdir(folder):
+            for name in filter(_DIGEST.fullmatch, os.listdir(folder)):
                 info = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
                     freed += self._storage.drop_name(folder, os.fsencode(name))

@@ -53,8 +53,8 @@ class LocalShelf:
             yield batch
 
     def remove(self, files: Sequence[Held]) -> list[Held]:
-        """Remove those that are still what was judged, and what is kept of them; which ones those were. Who has one
-        open goes on reading it."""
+        """Remove those that are still what was judged, and what is kept of them; all that went. Who has one open goes
+        on reading it."""
         return self._run(self._with_root, self._unlink_some, files)
 
     def tidy(self, files: Sequence[Held]) -> None:
@@ -116,6 +116,7 @@ class LocalShelf:
             # It went meanwhile, something else is there now, or it is closed to us, like lost+found.
             if beneath.is_missing(error) or error.errno == errno.EACCES:
                 return
+            error.filename = os.path.join(self._root, raw)  # so far it has the last segment only
             raise
         try:
             yield from self._below(inner, raw + b"/", depth + 1)
@@ -138,32 +139,33 @@ class LocalShelf:
         for held in files:
             # Who holds a lock for longer replaces the file or deletes it: it is not what was judged any more.
             with suppress(Locked), self._storage.locks.held(slot_name(held.path)):
-                if self._unlink(root, held):
-                    removed.append(held)
+                removed += self._unlink(root, held)
         return removed
 
-    def _unlink(self, root: int, held: Held) -> bool:
-        """The grave first: a crash in between must not leave the way open for a replay. Then old versions, which no
-        sweep could tell from those of a file that is there."""
+    def _unlink(self, root: int, held: Held) -> list[Held]:
+        """The file and the versions that went with it; nothing where it is another one by now.
+
+        The grave first: a crash in between must not leave the way open for a replay. Then old versions, which no sweep
+        could tell from those of a file that is there."""
         try:
             folder = _folder(root, held.path.segments[:-1])
         except OSError as error:
             if beneath.is_missing(error):
-                return False
+                return []
             raise
         name = held.path.segments[-1]
         try:
             info = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if _entity(info) != Entity(held.inode, held.size, held.modified_ns):
-                return False
+                return []
             self._graves.bury_now(held.path)
-            self._storage.on_deleting(held.path)
+            gone = self._storage.on_deleting(held.path)
             self._storage.drop_name(folder, name)
         except FileNotFoundError:
-            return False
+            return []
         finally:
             os.close(folder)
-        return True
+        return [held, *(Held(held.path, 0, each.size, 0, version=each.number) for each in gone)]
 
     def _remove_empty(self, root: int, folders: Sequence[bytes]) -> list[bytes]:
         tops = {folder: self._tidy(root, {tuple(folder.split(b"/"))}) for folder in folders}

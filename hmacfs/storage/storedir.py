@@ -5,11 +5,28 @@ What is ours lies in ``StoreDir/.hmacfs``, a name that no slot can have.
 
 import errno
 import os
+import re
 
 from hmacfs.errors import ConfigError
 from hmacfs.storage import fsutil, private, staging
 
 PRIVATE = ".hmacfs"
+
+GROUP, SLOT = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{32}")
+"""How folders in ours are called that hold those of slots, and what a slot's is called there (``slotlocks``)."""
+
+
+def folders_in(folder: str, pattern: re.Pattern[str]) -> list[str]:
+    """Names of the folders in one of ours that match; nothing where it is gone or no folder. Raises OSError.
+
+    What somebody else left there, such as the .nfs files of a network filesystem, is passed over.
+    """
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    with entries:
+        return [each.name for each in entries if pattern.fullmatch(each.name) and each.is_dir(follow_symlinks=False)]
 
 
 def prepare(store_dir: str) -> None:

@@ -1,6 +1,7 @@
 """Whose turn it is to sweep a store, and what the clocks said at the last sweep: two small files in ``.hmacfs``."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,17 @@ from dataclasses import asdict
 from typing import Any
 
 from hmacfs.core.wallclock import Moment, Stock, Swept
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import os_errors_translated
 from hmacfs.storage.journal import boot_tag
 from hmacfs.storage.storedir import PRIVATE
 
 _FIELDS = ("last", "trusted", "tidied")
+_MOST_BYTES = 65_536
+"""Far above what they take."""
+
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What reading JSON raises that is not what we wrote."""
 
 
 def clocks() -> Callable[[], Moment]:
@@ -45,11 +51,10 @@ class SweepFile:
         """What was noted. One that cannot be read counts as none: it is made anew with the next sweep."""
         with os_errors_translated():
             try:
-                with open(self._file, encoding="utf-8") as file:
-                    values = json.load(file)
+                values = json.loads(private.read_private(self._file, _MOST_BYTES))
                 last, trusted, tidied = (_moment(values.get(name)) for name in _FIELDS)
-                return Swept(last, trusted, tidied, Stock(**values.get("stock", {})))
-            except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+                return Swept(last, trusted, tidied, _stock(values.get("stock")))
+            except (FileNotFoundError, IsADirectoryError, *_DAMAGED):
                 return Swept()
 
     def save(self, swept: Swept) -> None:
@@ -69,4 +74,13 @@ class SweepFile:
 def _moment(values: dict[str, Any] | None) -> Moment | None:
     if values is None:
         return None
-    return Moment(float(values["wall"]), float(values["steady"]), int(values["boot"]))
+    wall, steady = float(values["wall"]), float(values["steady"])
+    if not (math.isfinite(wall) and math.isfinite(steady)):
+        raise ValueError("no moment")  # JSON as Python reads it has Infinity and NaN: a sweep would never be due
+    return Moment(wall, steady, int(values["boot"]))
+
+
+def _stock(values: dict[str, Any] | None) -> Stock:
+    if values is None:
+        return Stock()
+    return Stock(*(int(values[name]) for name in ("files", "stored", "versions", "counted_ms")))

@@ -9,22 +9,30 @@ runs in the disk pool.
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hmacfs.core import paths, versions
 from hmacfs.core.paths import SlotPath
+from hmacfs.core.retention import Held
 from hmacfs.core.versions import DAY, Ledger
 from hmacfs.errors import BadPath, ConfigError
 from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import Entity
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.slotlocks import slot_name
-from hmacfs.storage.storedir import PRIVATE
+from hmacfs.storage.storedir import GROUP, PRIVATE, SLOT, folders_in
 
 LEDGER = "ledger"
+_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
+_MOST_NUMBER = 10**15 - 1
 _LEDGER_BYTES = 2 * 1024 * 1024
 """Above what VersionsPerDay can make of one."""
+
+
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, BadPath)
+"""What reading JSON raises that is not what we wrote."""
 
 
 def prepare(store_dir: str) -> None:
@@ -43,6 +51,7 @@ class KeptVersion:
         slot: the folder of its path.
         path: None where the ledger that tells it was lost.
         expires_at: as in Metadata.
+        file: the current file under the path, where it is known.
     """
 
     slot: str
@@ -50,6 +59,7 @@ class KeptVersion:
     number: int
     entity: Entity
     expires_at: int = 0
+    file: Held | None = None
 
 
 class VersionFolders:
@@ -75,24 +85,35 @@ class VersionFolders:
         """Where a version lies, relative to the store."""
         return f"{self._inside}/{_place_of(slot)}/{number}".encode()
 
+    def groups(self) -> list[str]:
+        """For ``slots``."""
+        return folders_in(self.root, GROUP)
+
+    def slots(self, group: str) -> list[str]:
+        """Those of which something is kept."""
+        return [name for name in folders_in(os.path.join(self.root, group), SLOT) if name.startswith(group)]
+
     def numbers(self, slot: str) -> list[int]:
-        """Of the versions that are there, ascending."""
+        """Of the versions that are there, ascending. What else lies there is passed over."""
         try:
-            names = os.listdir(self.at(slot))
+            entries = os.scandir(self.at(slot))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        with entries:
+            names = (each.name for each in entries if _NUMBER.fullmatch(each.name) and _is_file(each))
+            return sorted(int(name) for name in names)
 
     def ledger(self, slot: str) -> tuple[SlotPath | None, Ledger]:
-        """The path of a slot and its ledger. One that is missing or was damaged by a power cut counts as empty: it
-        guards against replays, not files."""
+        """The path of a slot and its ledger. One that is missing or was damaged, by a power cut or by people, counts as
+        empty: it guards against replays, not files."""
         try:
             values = json.loads(private.read_private(os.path.join(self.at(slot), LEDGER), _LEDGER_BYTES))
             path = paths.parse(str(values["path"]).encode())
             if slot_name(path) != slot:
                 return None, Ledger()
-            return path, Ledger(int(values["highest"]), tuple(int(moment) for moment in values["made"]))
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError, BadPath):
+            ledger = Ledger(int(values["highest"]), tuple(int(moment) for moment in values["made"]))
+            return (path, ledger) if 0 <= ledger.highest <= _MOST_NUMBER else (path, Ledger())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, *_DAMAGED):
             return None, Ledger()
 
     def write_ledger(self, slot: str, path: SlotPath, ledger: Ledger) -> None:
@@ -105,6 +126,7 @@ class VersionFolders:
     def kept(self, slot: str) -> list[KeptVersion]:
         """What is there, the oldest first."""
         path = self.ledger(slot)[0]
+        file = None if path is None else self._storage.held_at(path)
         found = []
         for number in self.numbers(slot):
             place = os.path.join(self.at(slot), str(number))
@@ -114,7 +136,7 @@ class VersionFolders:
                 ends = self._storage.claimed_end(os.fsencode(place), entity)
             except FileNotFoundError:
                 continue
-            found.append(KeptVersion(slot, path, number, entity, ends))
+            found.append(KeptVersion(slot, path, number, entity, ends, file))
         return found
 
     def leftover(self, slot: str, current: Entity | None) -> int | None:
@@ -123,12 +145,18 @@ class VersionFolders:
         newest = max(self.numbers(slot), default=0)
         if not newest or current is None:
             return None
-        is_current = os.stat(os.path.join(self.at(slot), str(newest))).st_ino == current.inode
-        return newest if is_current else None
+        try:
+            info = os.stat(os.path.join(self.at(slot), str(newest)))
+        except FileNotFoundError:
+            return None  # pruned meanwhile
+        return newest if info.st_ino == current.inode else None
 
     def prune(self, slot: str) -> list[tuple[int, int]]:
-        """Remove the oldest ones beyond MaxVersions: number and bytes freed of each."""
-        return self.drop(slot, versions.surplus(self.numbers(slot), self._most))
+        """Remove those beyond MaxVersions: number and bytes freed of each."""
+        numbers = self.numbers(slot)
+        if len(numbers) <= self._most:
+            return []
+        return self.drop(slot, versions.surplus(numbers, self._most, self.ledger(slot)[1], self._clock()))
 
     def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """Remove these: number and bytes freed of each. For who holds the path's lock."""
@@ -155,6 +183,10 @@ class VersionFolders:
         except FileNotFoundError:
             return
         private.remove_empty(folder)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_file(follow_symlinks=False)
 
 
 def _place_of(slot: str) -> str:

@@ -5,34 +5,17 @@ Everything blocks, and runs in the disk pool.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import WriteConditions
 from hmacfs.errors import NotFound, PreconditionFailed, TooManyVersions
-from hmacfs.storage.base import OldVersion, os_errors_translated
+from hmacfs.storage.base import GoneVersion, OldVersion, RemovedVersion, os_errors_translated
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.replacing import Replacing
 from hmacfs.storage.slotlocks import patiently, slot_name
 from hmacfs.storage.stored import LocalStored
 from hmacfs.storage.versionfolders import KeptVersion, VersionFolders
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """A version that a sweep removed.
-
-    Attributes:
-        path: None where the ledger that tells it was lost.
-        freed: bytes.
-        reason: "MaxVersions", or "DELETE" where its file is gone.
-    """
-
-    path: SlotPath | None
-    number: int
-    freed: int
-    reason: str
 
 
 class LocalVersions:
@@ -80,13 +63,16 @@ class LocalVersions:
         with os_errors_translated():
             return self._storage.disk.run(self._storage.files.open_beneath, raw, with_content)
 
+    def pruned(self) -> Sequence[RemovedVersion]:
+        return self._replacing.pruned()
+
     # For deletion and retention
 
     def each(self) -> Iterator[KeptVersion]:
         """Every version of the store, folder by folder, the oldest of a path first. Memory does not grow with it."""
         with os_errors_translated():
-            for group in sorted(self._storage.disk.run(os.listdir, self._folders.root)):
-                for slot in sorted(self._storage.disk.run(os.listdir, os.path.join(self._folders.root, group))):
+            for group in sorted(self._storage.disk.run(self._folders.groups)):
+                for slot in sorted(self._storage.disk.run(self._folders.slots, group)):
                     yield from self._storage.disk.run(self._folders.kept, slot)
 
     def remove(self, version: KeptVersion) -> int | None:
@@ -95,20 +81,23 @@ class LocalVersions:
         with os_errors_translated():
             return patiently(self._storage.disk, self._remove, version)
 
-    def forget(self, path: SlotPath) -> None:
-        """The file is about to be deleted: remove what is kept of it. For jobs of the disk pool that hold the path's
-        lock; raises OSError."""
+    def forget(self, path: SlotPath) -> Sequence[GoneVersion]:
+        """The file is about to be deleted: remove what is kept of it; what that was. For jobs of the disk pool that
+        hold the path's lock; raises OSError."""
         slot = slot_name(path)
-        if os.path.isdir(self._folders.at(slot)):
-            self._folders.drop(slot, self._folders.numbers(slot))
-            self._folders.forget(slot)
+        if not os.path.isdir(self._folders.at(slot)):
+            return ()
+        gone = [GoneVersion(kept.number, kept.entity.size) for kept in self._folders.kept(slot)]
+        self._folders.drop(slot, self._folders.numbers(slot))
+        self._folders.forget(slot)
+        return gone
 
-    def sweep(self) -> Iterator[Sequence[Removed]]:
+    def sweep(self) -> Iterator[Sequence[RemovedVersion]]:
         """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs; by
         path, what went of each."""
         with os_errors_translated():
-            for group in self._storage.disk.run(os.listdir, self._folders.root):
-                for slot in self._storage.disk.run(os.listdir, os.path.join(self._folders.root, group)):
+            for group in self._storage.disk.run(self._folders.groups):
+                for slot in self._storage.disk.run(self._folders.slots, group):
                     yield patiently(self._storage.disk, self._tidy, slot)
 
     # Looking
@@ -150,8 +139,8 @@ class LocalVersions:
                 return None
             return sum(freed for _, freed in self._folders.drop(version.slot, [version.number]))
 
-    def _tidy(self, slot: str) -> list[Removed]:
-        removed: list[Removed] = []
+    def _tidy(self, slot: str) -> list[RemovedVersion]:
+        removed: list[RemovedVersion] = []
         with self._storage.locks.held(slot):
             path = self._folders.ledger(slot)[0]
             current = None if path is None else self._storage.files.entity_at(path)
@@ -159,9 +148,9 @@ class LocalVersions:
                 self._folders.drop(slot, [left])  # nothing is lost: it is the current file
             if path is not None and current is None:  # a deletion that was cut off
                 every = self._folders.numbers(slot)
-                removed += [Removed(path, *each, "DELETE") for each in self._folders.drop(slot, every)]
+                removed += [RemovedVersion(path, *each, "DELETE") for each in self._folders.drop(slot, every)]
             if self._replaces:
-                removed += [Removed(path, *each, "MaxVersions") for each in self._folders.prune(slot)]
+                removed += [RemovedVersion(path, *each, "MaxVersions") for each in self._folders.prune(slot)]
             if not self._folders.numbers(slot) and self._folders.is_old(slot):
                 self._folders.forget(slot)
         return removed

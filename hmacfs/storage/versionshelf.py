@@ -14,7 +14,8 @@ from hmacfs.storage.versions import LocalVersions
 
 
 class VersionShelf:
-    """A Shelf over LocalVersions. A version goes by the rules of files: its age is that of the file that it was."""
+    """A Shelf over LocalVersions. A version goes by the rules of files, its age being that of the file that it was, and
+    with the file that has taken its place."""
 
     def __init__(self, versions: LocalVersions) -> None:
         self._versions = versions
@@ -40,7 +41,7 @@ class VersionShelf:
 def _held(version: KeptVersion) -> Held:
     entity = version.entity
     path = version.path or _nameless(version.slot)
-    return Held(path, entity.inode, entity.size, entity.modified_ns, version.expires_at, version.number)
+    return Held(path, entity.inode, entity.size, entity.modified_ns, version.expires_at, version.number, version.file)
 
 
 def _kept(held: Held) -> KeptVersion:

@@ -5,6 +5,7 @@ Handlers hang on named loggers and never on the root: gunicorn reopens files on 
 
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -172,8 +173,12 @@ class LogObserver(Observer):
         )
 
     def sweep_failed(self, error: BaseException) -> None:
-        detail = error.detail if isinstance(error, RequestError) else type(error).__name__
-        event(logging.ERROR, "Sweep failed, the next one tries again", detail=detail)
+        message = "Sweep failed, the next one tries again"
+        if not isinstance(error, RequestError):
+            LOGGER.error(message, exc_info=error)
+            return
+        place = {"path": where} if (where := place_of(error)) else {}
+        event(logging.ERROR, message, detail=error.detail, **place)
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         fields = {
@@ -212,6 +217,13 @@ class LogObserver(Observer):
             return
         message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
         LOGGER.error(message, exc_info=error)
+
+
+def place_of(error: BaseException) -> str:
+    """The file that an error of the operating system was about, where it tells; for a log, never for an answer."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    name = cause.filename if isinstance(cause, OSError) else None
+    return paths.shown(os.fsencode(name)) if isinstance(name, str | bytes) else ""
 
 
 def _one_line(text: str) -> str:

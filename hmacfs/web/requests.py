@@ -39,10 +39,12 @@ def url_path(environ: Environ) -> bytes:
 def method(environ: Environ) -> str:
     """The method meant: tus lets POST stand in for those that a network does not let through (X-HTTP-Method-Override).
 
-    Only for upload resources (protocol, section 5.2).
+    Only for upload resources, and only for who speaks tus (protocol, section 5.2).
     """
     real: str = environ["REQUEST_METHOD"]
-    return str(environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", real)).strip().upper() if real == "POST" else real
+    if real != "POST" or "HTTP_TUS_RESUMABLE" not in environ:
+        return real
+    return str(environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", real)).strip().upper()
 
 
 def upload(

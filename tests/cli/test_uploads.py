@@ -10,6 +10,7 @@ from hmacfs import tiers
 from hmacfs.settings import Settings
 from hmacfs.state.base import SessionRow
 from tests.cli.running import Done, config_in, hmacfs, lines
+from tests.support.server import free_port
 
 NOW = int(time.time())
 MIB = 1024 * 1024
@@ -130,6 +131,24 @@ def test_a_state_that_cannot_be_read_is_one_sentence_and_exit_status_1(tmp_path:
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = lines(done.stderr)
     assert "no tier of shared state can be used" in line
+
+
+def test_a_tier_that_cannot_be_asked_is_told_beside_what_the_others_know_and_is_exit_status_1(tmp_path: Path) -> None:
+    config = known(tmp_path, session(1))
+    config_in(tmp_path, RedisAddr=f"127.0.0.1:{free_port()}")
+
+    done = uploads(config)
+
+    assert done.returncode == 1
+    assert [line.split()[0] for line in lines(done.stdout)] == ["id/1.mkv"]
+    (line,) = lines(done.stderr)
+    assert "redis is down (" in line
+
+
+def test_a_list_that_is_empty_for_want_of_a_tier_does_not_say_that_there_are_none(tmp_path: Path) -> None:
+    done = uploads(config_in(tmp_path, RedisAddr=f"127.0.0.1:{free_port()}"))
+
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_a_configuration_that_cannot_be_used_is_exit_status_2(tmp_path: Path) -> None:

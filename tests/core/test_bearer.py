@@ -56,6 +56,13 @@ def test_a_token_without_an_expiry_of_the_file_keeps_it_for_ever() -> None:
     assert verdict.file_expires_at == 0
 
 
+@pytest.mark.parametrize(("end", "reason"), [(NOW - 1, "expired"), (NOW, "expired"), (NOW + 1, "ok")])
+def test_a_file_that_would_be_over_at_once_is_not_admitted(end: int, reason: str) -> None:
+    verdict = judged(token(expires=end))
+
+    assert (verdict.reason, verdict.file_expires_at) == (reason, end)
+
+
 def test_a_token_without_an_uploader_is_accepted() -> None:
     assert judged(token(sub=None)) == Verdict("ok", PNG, "", NOW + 86400)
 
@@ -133,26 +140,26 @@ def test_every_changed_character_of_a_token_is_refused() -> None:
         ({"filetype": "IMAGE/PNG"}, "another content type"),
     ],
 )
-def test_a_token_for_something_else_is_wrong_and_says_why(changed: dict[str, Any], hint: str) -> None:
+def test_a_token_for_something_else_does_not_fit_and_says_why(changed: dict[str, Any], hint: str) -> None:
     verdict = judged(token(**changed))
 
-    assert verdict.reason == "wrong"
+    assert verdict.reason == "misfit"
     assert hint in verdict.hint
 
 
 @pytest.mark.parametrize("path", ["slot-1", "slot-1/picture.png/more", "a/slot-1/picture.png", "slot-1/a/picture.png"])
 def test_a_path_has_exactly_two_segments(path: str) -> None:
-    assert judged(token(), path=path).reason == "wrong"
+    assert judged(token(), path=path).reason == "misfit"
 
 
 def test_a_slash_in_the_file_name_stands_for_no_segment() -> None:
-    assert judged(token(filename="a/picture.png"), path="slot-1/a/picture.png").reason == "wrong"
+    assert judged(token(filename="a/picture.png"), path="slot-1/a/picture.png").reason == "misfit"
 
 
 def test_one_byte_is_a_size_and_true_is_none() -> None:
     claims = tokens.slot_claims(PATH, 1, NOW, filesize=True, filetype=PNG)
 
-    assert judged(tokens.jwt(KEY, claims), size=1).reason == "wrong"
+    assert judged(tokens.jwt(KEY, claims), size=1).reason == "misfit"
 
 
 def test_a_request_without_a_type_takes_that_of_the_token() -> None:

@@ -1,5 +1,6 @@
 """Numbers, surplus and the limit of a day of old versions (protocol, section 5.5)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +20,60 @@ def test_a_number_is_not_given_twice_though_its_version_or_the_ledger_is_gone() 
     assert next_number(Ledger(), [2, 9]) == 10
 
 
-def test_the_oldest_versions_are_the_surplus() -> None:
-    assert surplus([7, 5, 6], 2) == [5]
-    assert surplus([7, 5, 6], 0) == [5, 6, 7]
-    assert surplus([7, 5, 6], 3) == []
+def of_today(highest: int, count: int) -> Ledger:
+    """A ledger whose ``count`` newest versions were made within the last day, and two before that."""
+    past = (int(NOW) - 2 * DAY, int(NOW) - DAY)
+    return Ledger(highest, (*past, *(int(NOW) - count + number for number in range(count))))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "most", "today", "gone"),
+    [
+        # none of today: the oldest go
+        ([7, 5, 6], 2, 0, [5]),
+        ([7, 5, 6], 0, 0, [5, 6, 7]),
+        ([7, 5, 6], 3, 0, []),
+        ([], 3, 0, []),
+        # today has half of the places, the older ones the rest
+        ([1, 2, 3, 4, 5, 6], 5, 1, [1]),
+        ([2, 3, 4, 5, 6, 7], 5, 2, [2]),
+        ([3, 4, 5, 6, 7, 8], 5, 3, [7]),
+        ([3, 4, 5, 6, 8, 9], 5, 4, [8]),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 4, 4, [1, 2, 6, 7]),
+        # and what the older ones leave free
+        ([4, 5, 6, 7, 8], 5, 4, []),
+        ([4, 5, 6, 7, 8, 9], 5, 5, [6]),
+        ([5, 6, 7, 8, 9, 10], 5, 6, [6]),
+        # of one place, and of none
+        ([4, 5], 1, 1, [4]),
+        ([5, 6], 1, 2, [6]),
+        ([4, 5, 6], 1, 2, [4, 6]),
+        ([4, 5, 6], 0, 2, [4, 5, 6]),
+        ([4, 5, 6], 2, 2, [6]),
+    ],
+)
+def test_versions_of_a_day_thin_themselves_out_first(
+    numbers: list[int], most: int, today: int, gone: list[int]
+) -> None:
+    assert surplus(numbers, most, of_today(max(numbers, default=0), today), NOW) == gone
+
+
+@given(st.integers(0, 12), st.integers(0, 7), st.integers(0, 30))
+def test_a_day_of_replacements_leaves_half_of_what_was_kept_and_what_was_current(
+    before: int, most: int, replacements: int
+) -> None:
+    kept = set(range(max(0, before - most) + 1, before + 1))
+    genuine = {*kept, before + 1}  # with the current file, which becomes the first version of the day
+    for count in range(1, replacements + 1):
+        kept.add(before + count)
+        kept -= set(surplus(kept, most, of_today(before + count, count), NOW))
+
+    assert len(kept) == min(most, before + replacements)
+    if replacements and most:
+        older = [number for number in genuine if number <= before]
+        assert before + 1 in kept
+        assert before + replacements in kept or most < 4
+        assert set(sorted(older)[-(most - max(1, most // 2)) :] if most > 1 else []) <= kept
 
 
 def test_a_path_takes_as_many_replacements_in_a_day_as_allowed() -> None:

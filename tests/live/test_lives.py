@@ -1,6 +1,7 @@
 """How long files live, over everything that lets them in, keeps them and lets them go: two workers, every part on."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from hmacfs.offload import InlinePool
 from hmacfs.state import engines
 from hmacfs.state.base import FileRow
 from hmacfs.state.sql import SqlTier
+from hmacfs.storage.metadata import EXPIRES_ATTRIBUTE
 from tests.live.faces import FACES, Upload
 from tests.support import tokens
 from tests.support.http import Answer, Headers, get, put, request, url_of
@@ -134,12 +136,12 @@ def test_the_end_that_a_token_gives_a_file_reaches_the_sweep_and_its_grave(serve
     until(lambda: row(server, path), "the catalogue knows it")
     before = len(version_files(server))
 
-    answer = put_bearer(server, path, SECOND, time.time() - 1)
+    answer = put_bearer(server, path, SECOND, time.time() + 86400)
+    os.setxattr(server.store_dir / path, EXPIRES_ATTRIBUTE, b"1")
 
     assert answer.status == 201
     until(lambda: not (server.store_dir / path).exists(), "the sweep takes it")
-    until(lambda: server.lines(f"File removed: {path}"), "the log tells")
-    assert f"reason=claim size={len(SECOND)}" in server.lines(f"File removed: {path}")[-1]
+    until(lambda: server.lines(f"File removed: {path} reason=claim size={len(SECOND)}"), "the log tells")
     assert len(version_files(server)) <= before
     assert get(server, path).status == 410
     assert face(put_bearer(server, path, SECOND, time.time() + 86400)) == (410, "gone")

@@ -3,11 +3,13 @@
 Clients have addresses of their own in 127.0.0.0/8; only 127.0.0.1 may speak for others.
 """
 
+import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from hmacfs.storage.metadata import EXPIRES_ATTRIBUTE
 from tests.support import tokens
 from tests.support.http import MIB, Answer, Connection, Headers, head_of, put, request, url_of
 from tests.support.polling import until
@@ -75,7 +77,8 @@ def test_a_deletion_gives_its_uploader_the_bytes_back(server: Server) -> None:
 
 
 def test_a_file_whose_own_end_has_come_gives_its_bytes_back(server: Server) -> None:
-    assert put_as(server, "expiring", "expiring/first", QUOTA, expires=time.time() - 1) == (201, None)
+    assert put_as(server, "expiring", "expiring/first", QUOTA, expires=soon()) == (201, None)
+    os.setxattr(server.store_dir / "expiring/first", EXPIRES_ATTRIBUTE, b"1")
 
     has_room(server, "expiring", "expiring/second")
 

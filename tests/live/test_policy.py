@@ -9,6 +9,7 @@ import pytest
 from tests.live.faces import FACES, Upload
 from tests.support import specimens
 from tests.support.http import MIB, Answer, Connection, get, put, put_head, query_of, request, url_of
+from tests.support.polling import until
 from tests.support.server import Server, tree
 from tests.support.slot import Slot, face, fresh_token
 
@@ -156,6 +157,6 @@ def test_a_refusal_names_the_rule_in_the_log_and_not_to_the_client(strict: Serve
     answer = put(strict, "log/secret-plan.php", b"hello")
 
     assert b"php" not in answer.body
-    (line,) = strict.lines("log/secret-plan.php")
+    (line,) = until(lambda: strict.lines("log/secret-plan.php"), "the request line is written")
     assert 'detail="BlockedExtensions: .php"' in line
     assert query_of(strict, "log/secret-plan.php", 5) not in strict.output()

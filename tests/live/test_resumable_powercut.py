@@ -6,7 +6,7 @@ from tests.support.resumablecut import cut_power_while_resuming
 
 
 def test_every_offset_that_was_told_outlives_a_power_cut_and_the_upload_goes_on_from_it(tmp_path: Path) -> None:
-    outcome = cut_power_while_resuming(tmp_path, after=120, Durability="full")
+    outcome = cut_power_while_resuming(tmp_path, after=120, uploads=11, Durability="full")
 
     assert outcome.told > 10
     assert outcome.unfinished > 0

@@ -195,11 +195,23 @@ def test_jwt_secret_carries_both_through_a_resumed_upload(everything: Server) ->
 
 def test_a_file_whose_claim_is_over_is_gone(everything: Server) -> None:
     path = "slot-3/notes.txt"
-    put_bearer(everything, path, bearer(path, expires=soon(-1)))
+    put_bearer(everything, path, bearer(path, expires=soon(100)))
+    os.setxattr(everything.store_dir / path, "user.hmacfs.expires", b"1")
 
     answers = [get(everything, path), get(everything, path, method="HEAD")]
 
     assert [(answer.status, answer.code) for answer in answers] == [(410, "gone")] * 2
+    again = put_bearer(everything, path, bearer(path, expires=soon(100)))
+    assert (again.status, again.code) == (410, "gone")  # although no sweep has taken it yet
+
+
+def test_jwt_secret_takes_no_file_whose_claim_is_over(everything: Server) -> None:
+    path = "slot-9/notes.txt"
+
+    answer = put_bearer(everything, path, bearer(path, expires=soon(-1)))
+
+    assert answer.status == 403
+    assert not (everything.store_dir / path).exists()
 
 
 def test_a_copy_of_a_file_lives_no_longer_than_the_file(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ PLACES = 5
 class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int]] = []
+        self.pruned: list[tuple[str, int, int, str]] = []
+
+    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+        self.pruned.append((name, number, size, reason))
 
     def upload_completed(self, name: str, size: int, seconds: float) -> None:
         self.completed.append((name, size))
@@ -157,7 +161,8 @@ class House:
         self.board = Scoreboard()
         self.buffers = WatchedBuffers(BLOCK)
         free = self.shelf.storage.free_bytes
-        self.admission = Admission(Limits(**{"transfers": PLACES, **(limits or {})}), self.board, free, now)
+        self._limits = Limits(**{"transfers": PLACES, **(limits or {})})
+        self.admission = Admission(self._limits, self.board, free, now)
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
@@ -165,9 +170,12 @@ class House:
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials
+        kept.on_removed = self.recorder.session_removed
         self.versions = None if versions is None else kept_versions(store, storage, **versions)
         by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
-        self.quotas = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count) if quota else Quotas()
+        replaced = None if versions is None else storage
+        with_quota = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count, replaced)
+        self.quotas = with_quota if quota else Quotas()
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,
             kept.count, kept._most, self.versions, None, self.quotas,
@@ -186,7 +194,7 @@ class House:
         if self._is_killed:
             return
         assert self.board.pending() == 0
-        assert self.admission.gate._free == PLACES
+        assert self.admission.gate._free == self._limits.transfers
         assert self.board._clients == {}
         assert self.buffers.lent == 0
 

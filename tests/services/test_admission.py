@@ -553,3 +553,15 @@ def test_an_upload_that_waited_for_its_place_into_a_drain_is_refused() -> None:
     with pytest.raises(Draining), admitted.upload(CLIENT, 1):
         pass
     assert gate._free == 1
+
+
+def test_as_many_of_the_largest_uploads_as_there_may_be_are_counted() -> None:
+    board = Scoreboard()
+    admitted = admitting(Disk(), board, transfers=100_000)
+    with ExitStack() as running:
+        for _ in range(100_000):
+            running.enter_context(admitted.upload(CLIENT, 2**53)).wrote(1)
+        during = board.pending()
+
+    assert during > 2**61
+    assert board.pending() == 0

@@ -73,7 +73,7 @@ def test_the_size_limit_is_told_to_the_signed_only_and_judged_on_the_total() -> 
 
 
 def test_no_limit_is_no_limit() -> None:
-    huge = 10**17
+    huge = 10**15
 
     assert Authority(Keyring(SECRET)).proven(request(total=huge, claim=v2(total=huge))).content_type == TYPE
 
@@ -102,3 +102,13 @@ def test_no_repr_and_no_refusal_holds_a_token_or_a_mac() -> None:
 
     for hidden in (TOKEN, "ab" * 32, SECRET, v2().mac):
         assert hidden not in said
+
+
+@pytest.mark.parametrize("total", [2**53 + 1, 10**18, 10**20, 10**29])
+def test_no_size_beyond_all_disks_is_accepted_even_without_upload_max_size(total: int) -> None:
+    for most in (0, 2**62):
+        with pytest.raises(TooLarge):
+            Authority(Keyring(SECRET), max_size=most).proven(request(total, claim=v2(total)))
+
+    largest = request(2**53, claim=v2(2**53))
+    assert Authority(Keyring(SECRET)).proven(largest).total == 2**53

@@ -8,11 +8,13 @@ import pytest
 from hmacfs.core import bans as rules
 from hmacfs.core.bans import FOREVER, Ban, Rules
 from hmacfs.errors import Banned, StateUnavailable
+from hmacfs.services import bans as module
 from hmacfs.services.bans import MOST_FAILING, BanList
 from hmacfs.services.observer import Observer
 from hmacfs.state.base import BanBook, BanStore
 from hmacfs.state.memorybans import MemoryBans
 from hmacfs.state.scoreboard import Scoreboard
+from tests.support.polling import until
 
 NOW = 1_800_000_000.0
 CLIENT, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -384,3 +386,19 @@ def test_bans_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         worker.failed(f"10.0.0.{number}")
 
     assert len(worker._bans) == 5
+
+
+def test_a_ban_is_shared_at_once_and_not_with_the_next_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 1000.0)
+    house = House(2)
+    first, second = house.workers
+    first.start()
+    until(lambda: bool(first._book), "it has read the book")
+
+    fail(first)
+    until(lambda: house.store.read("").bans != [], "the ban is in the book")
+    second.refresh()
+
+    assert is_banned(second)
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 1.0)
+    first.stop()

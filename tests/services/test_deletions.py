@@ -15,15 +15,17 @@ from hmacfs.errors import BadSignature, NotFound, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.deletions import Deletions
+from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.services.secrets import Keyring
 from hmacfs.state.base import FileRow
 from hmacfs.state.memory import MemoryTier
-from hmacfs.storage import storedir
+from hmacfs.storage import storedir, versionfolders
 from hmacfs.storage.base import Graves, Metadata
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage
+from hmacfs.storage.versions import LocalVersions
 from tests.support import tokens
 
 SECRET, WORD = "the secret", "the delete secret"
@@ -44,6 +46,14 @@ class Yard:
         return str(path) in dict(self.dug)
 
 
+class Told(Observer):
+    def __init__(self) -> None:
+        self.removed: list[tuple[str, int, str, int]] = []
+
+    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+        self.removed.append((name, size, reason, version))
+
+
 class House:
     def __init__(self, store: Path) -> None:
         storedir.prepare(str(store))
@@ -53,6 +63,7 @@ class House:
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.store = store
+        self.told = Told()
 
     def put(self) -> None:
         self.storage.store(paths.parse(PATH.encode()), bytearray(b"content"), Metadata("a/b"))
@@ -61,7 +72,7 @@ class House:
     def deletions(self, word: str = WORD) -> Deletions:
         authority = Authority(Keyring(Ring(Secrets(SECRET, delete=word))))
         retries = Retries(Schedule(0, 0), lambda: 0.0, lambda _: None, lambda: 0.0)
-        return Deletions(self.storage, authority, self.recorder, self.graves, retries)
+        return Deletions(self.storage, authority, self.recorder, self.graves, retries, observer=self.told)
 
     def delete(self, query: str = "") -> None:
         query = query or tokens.delete_query(SECRET, PATH, WORD)
@@ -88,11 +99,22 @@ def test_file_and_row_go_and_the_grave_is_there_first(house: House) -> None:
     assert house.yard.dug == [(PATH, True)]
 
 
+def test_the_file_and_each_version_that_goes_along_are_told(house: House) -> None:
+    versionfolders.prepare(str(house.store))
+    LocalVersions(house.storage, str(house.store), most=5, per_day=0, clock=lambda: 1.7e9)
+    for size in (1, 2, 3):
+        house.storage.store(paths.parse(PATH.encode()), bytearray(size), Metadata("a/b"))
+
+    house.delete()
+
+    assert house.told.removed == [(PATH, 1, "DELETE", 1), (PATH, 2, "DELETE", 2), (PATH, 3, "DELETE", 0)]
+
+
 def test_an_unknown_path_is_not_found_and_gets_no_grave(house: House) -> None:
     with pytest.raises(NotFound):
         house.delete()
 
-    assert house.yard.dug == []
+    assert (house.yard.dug, house.told.removed) == ([], [])
 
 
 def test_a_wrong_signature_deletes_nothing_and_learns_nothing(house: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hmacfs.core import retry
 from hmacfs.core.retention import AgeRule, Policy
-from hmacfs.core.wallclock import Moment
+from hmacfs.core.wallclock import Moment, Swept
 from hmacfs.errors import StateUnavailable, StorageFailed
 from hmacfs.services import janitor as module
 from hmacfs.services.grounds import Grounds, Means
@@ -64,13 +64,15 @@ class Yard:
     def clocks(self) -> Moment:
         return Moment(time.time() + self.ahead, time.monotonic() + self.steady, self.boot)
 
-    def janitor(self, interval: float = 1000.0, holder: str = "here") -> Janitor:
+    def janitor(
+        self, interval: float = 1000.0, holder: str = "here", tidying: float | None = None, *, removes: bool = True
+    ) -> Janitor:
         store, storage = str(self.shelf.store), self.shelf.storage
         graves = LocalGraves(store, storage.disk)
         leftovers = LocalLeftovers(store, storage.disk, time.time)
         grounds = Grounds(LocalShelf(storage, store, graves), leftovers, graves, self.shelf.partials)
-        means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic)
-        schedule = Schedule(interval, interval)
+        means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic, removes)
+        schedule = Schedule(interval, interval if tidying is None else tidying)
         return Janitor(means, SweepFile(store), self.tier, holder, schedule, self.clocks)
 
     def later(self, seconds: float) -> None:
@@ -181,19 +183,38 @@ def test_it_sweeps_by_itself_again_and_again(yard: Yard) -> None:
 def test_a_sweep_that_fails_is_told_and_the_next_one_tries_again(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.begin("token-of-client-1", "a/b.jpg")
     yard.ahead = TTL + 10
-    real = os.listdir
+    real = os.scandir
 
     def fail(path: str) -> list[str]:
         raise OSError(5, "Input/output error")
 
     with running(yard.janitor(0.01)):
-        monkeypatch.setattr(os, "listdir", fail)
+        monkeypatch.setattr(os, "scandir", fail)
         until(lambda: len(yard.told.failures) >= 2, "two sweeps have failed")
-        monkeypatch.setattr(os, "listdir", real)
+        monkeypatch.setattr(os, "scandir", real)
         until(lambda: yard.told.expired, "the next one succeeds")
 
     assert set(yard.told.failures) == {StorageFailed.__name__}
     assert yard.told.expired == ["a/b.jpg"]
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_an_unforeseen_error_is_told_and_does_not_end_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard.begin("token-of-client-1", "a/b.jpg")
+    yard.ahead = TTL + 10
+    errors = [ValueError("unforeseen"), RecursionError("deep"), OverflowError("inf")]
+    real = SweepFile.load
+
+    def load(notes: SweepFile) -> Swept:
+        if errors:
+            raise errors.pop()
+        return real(notes)
+
+    monkeypatch.setattr(SweepFile, "load", load)
+    with running(yard.janitor(0.01)):
+        until(lambda: yard.told.expired, "the next one succeeds")
+
+    assert yard.told.failures[:3] == ["OverflowError", "RecursionError", "ValueError"]
 
 
 @pytest.mark.usefixtures("in_no_time")
@@ -426,6 +447,43 @@ def test_where_less_than_half_would_go_a_clock_that_has_run_ahead_is_believed(ag
 
     assert aged.told.doubts == []
     assert len(aged.stored()) == 120
+
+
+def test_a_doubted_clock_removes_no_unfinished_upload_in_a_sweep(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.later(1001)
+    aged.ahead += 365 * 86400
+
+    aged.janitor().look()
+    assert (aged.told.doubts, aged.told.expired) == ([(120, 120)], [])
+    assert len(aged.shelf.names()) > 0
+    aged.janitor().sweep(force=True)
+
+    assert aged.told.expired == ["a/b.jpg"]
+
+
+def test_a_clock_that_has_run_ahead_removes_no_unfinished_upload_before_a_sweep_has_judged_it(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.later(11)
+    aged.ahead += 365 * 86400
+    janitor = aged.janitor(tidying=10.0)
+
+    janitor.look()
+
+    assert (aged.told.sweeps, aged.told.expired) == (1, [])
+    aged.ahead -= 365 * 86400
+    aged.later(TTL)
+    aged.janitor(interval=10_000, tidying=10.0).look()
+    assert (aged.told.sweeps, aged.told.expired) == (1, ["a/b.jpg"])
+
+
+def test_a_plan_with_a_doubted_clock_names_no_unfinished_upload(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.ahead += 365 * 86400
+
+    report = aged.janitor(removes=False).plan()
+
+    assert (report.uploads, aged.told.expired, aged.told.doubts) == (0, [], [(120, 120)])
 
 
 def test_a_plan_doubts_too_and_notes_nothing(aged: Yard) -> None:

@@ -106,7 +106,7 @@ def test_why_a_token_does_not_fit_is_told_to_the_operator() -> None:
     with pytest.raises(BadSignature) as refused:
         authority().proven(request(bearer(), size=6))
 
-    assert (refused.value.protocol, refused.value.reason) == ("bearer", "wrong")
+    assert (refused.value.protocol, refused.value.reason) == ("bearer", "misfit")
     assert any("another size" in hint for hint in refused.value.hints)
 
 

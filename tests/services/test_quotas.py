@@ -681,6 +681,73 @@ def test_an_upload_without_a_quota_asks_no_tier_about_accounts(house: uploading.
     assert house.tier.threads == []
 
 
+# --- replacing a file ---
+
+
+@pytest.fixture
+def replacing(tmp_path: Path) -> Iterator[resuming.House]:
+    """Files may be replaced, and everybody may have 100 bytes."""
+    built = resuming.House(tmp_path / "store", quota=100, versions={})
+    built.uploads.receive(resuming.request(60, "", path=PATH), built.body(content_of(60)))
+    yield built
+    built.close()
+
+
+@pytest.mark.parametrize("total", [1, 59, 60, 61, 100])
+def test_a_file_that_is_replaced_makes_room_for_the_new_one(replacing: resuming.House, total: int) -> None:
+    replacing.uploads.receive(resuming.request(total, "", path=PATH), replacing.body(b"x" * total))
+
+    replacing.recorder.flush()
+    replacing.tier.forget_counts()
+    with pytest.raises(QuotaExceeded):
+        replacing.uploads.receive(resuming.request(101 - total, "", path="romeo/x2/a"), replacing.body())
+    assert replacing.tier.used(quota.account_of("romeo"), int(time.time())) == total
+
+
+@pytest.mark.parametrize("content", [content_of(60), b"y" * 60], ids=["equal", "other"])
+def test_a_file_may_be_replaced_again_and_again_where_that_needs_no_room(
+    replacing: resuming.House, content: bytes
+) -> None:
+    for _ in range(5):
+        replacing.uploads.receive(resuming.request(60, "", path=PATH), replacing.body(content))
+        replacing.piece(0, 60, total=60, token="", path=PATH, body=replacing.body(content[::-1]))
+
+    replacing.recorder.flush()
+    assert replacing.tier.used(quota.account_of("romeo"), int(time.time())) == 60
+
+
+def test_what_a_replacement_needs_beyond_the_old_file_must_fit(replacing: resuming.House) -> None:
+    body = replacing.body(bytes(101))
+
+    with pytest.raises(QuotaExceeded):
+        replacing.uploads.receive(resuming.request(101, "", path=PATH), body)
+    replacing.uploads.receive(resuming.request(20, "", path="romeo/x2/a"), replacing.body(content_of(20)))
+    with pytest.raises(QuotaExceeded):
+        replacing.uploads.receive(resuming.request(81, "", path=PATH), replacing.body())
+
+    assert body.asked == 0
+
+
+def test_a_replacement_that_fails_gives_back_what_it_needed_more(replacing: resuming.House) -> None:
+    with pytest.raises(Truncated):
+        replacing.uploads.receive(resuming.request(90, "", path=PATH), replacing.body(b"z"))
+
+    replacing.recorder.flush()
+    assert replacing.tier.used(quota.account_of("romeo"), int(time.time())) == 60
+
+
+def test_a_file_of_somebody_else_makes_no_room(tmp_path: Path) -> None:
+    house = resuming.House(tmp_path / "store", versions={})
+    house.uploads.receive(resuming.request(60, "", path="a/b"), house.body(content_of(60)))
+    quotas = UserQuotas(house.tier, house.recorder, QuotaRules(100), time.time, None, house.shelf.storage)
+
+    with quotas.held(slot("a/b"), 60, "juliet"):
+        used = house.tier.used(quota.account_of("juliet"), int(time.time()))
+
+    assert used == 60
+    house.close()
+
+
 def test_eight_uploads_at_once_never_go_beyond_the_quota(tmp_path: Path) -> None:
     house = uploading.House(tmp_path / "store")
     quotas = UserQuotas(house.tier, house.recorder, QuotaRules(100, by_first_segment=True), time.time)

@@ -551,3 +551,21 @@ def test_who_was_slower_takes_nothing_from_what_is_settled_in_the_same_batch(hou
     house.recorder.flush()
 
     assert house.tier._counts["a" * 64][0] == 10
+
+
+def test_a_file_that_another_worker_tells_of_behind_its_deletion_is_forgotten_all_the_same() -> None:
+    tier, now = Tier(), NOW
+    storing, deleting = (Recorder(tier, Schedule(0, 0), lambda: 0.0, lambda _: None, lambda: now) for _ in range(2))
+    storing.file_stored(file_row("id/a"))
+    deleting.file_deleted("id/a")
+    deleting.flush()
+    storing.flush()
+
+    deleting.repeat(now + recorder.AGAIN_SECONDS - 1)
+    deleting.flush()
+    known_before = len(list(tier.list_files("", 10)))
+    deleting.repeat(now + recorder.AGAIN_SECONDS)
+    deleting.flush()
+
+    assert known_before == 1
+    assert list(tier.list_files("", 10)) == []

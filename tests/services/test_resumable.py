@@ -1,6 +1,7 @@
 """Uploads by tus and the draft, and how many a slot may have."""
 
 import os
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from hmacfs.errors import (
     UploadGone,
     WrongOffset,
 )
+from hmacfs.services import intake
 from hmacfs.services.resumable import Appending
 from hmacfs.storage.base import Metadata
 from tests.services.resuming import OTHER, RIGHT, House, Make, request, stalled
+from tests.support.polling import until
 from tests.support.resuming import slot
 
 # --- tus and the draft ---
@@ -252,3 +255,30 @@ def test_a_refused_gap_is_told_with_an_offset_that_outlives_a_power_cut(
     assert caught.value.offset == 15
     assert make(durability="full", boot=7).ask().offset == 15
     assert house.piece(15, 20).offset == 25
+
+
+def test_small_bodies_that_keep_us_waiting_count_too(live: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TICK_SECONDS", 0.02)
+    plain, path = request(100, ""), slot("a/b.jpg")
+    with ExitStack() as silent:
+        bodies = [
+            silent.enter_context(stalled(live, lambda body: live.uploads.receive(plain, body), RIGHT[:10]))
+            for _ in range(3)
+        ]
+        until(lambda: live.admission.slot_bodies(path) == 3, "three small bodies that count")
+
+        with (
+            stalled(live, lambda body: live.uploads.receive(plain, body), RIGHT[:10]) as (late, _body),
+            pytest.raises(TooManySessions),
+        ):
+            late.ended()
+        live.uploads.receive(plain, live.body(RIGHT))  # one that is here already counts for nothing
+
+        running, body = bodies[0]
+        body.go_on(RIGHT[10:])
+        with pytest.raises(FileExists):
+            running.ended()
+        until(lambda: live.admission.slot_bodies(path) == 2, "two small bodies that count")
+
+    assert live.admission.slot_bodies(path) == 0
+    assert live.shelf.read()[0] == RIGHT

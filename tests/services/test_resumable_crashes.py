@@ -134,7 +134,7 @@ def test_a_crash_in_a_whole_body_with_a_token_never_lowers_what_the_token_had(ma
     for calls, store in each_death(tmp_path, prepare):
         house = make(store)
         offset = house.ask().offset
-        assert offset in (30, 80), f"after {calls} calls"
+        assert offset in (30, 64, 80), f"after {calls} calls"
         assert house.piece(offset, 100).is_complete
         assert house.shelf.read() == FILE
 

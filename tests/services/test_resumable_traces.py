@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from hmacfs.errors import BadBody, ChecksumMismatch, RequestError, StorageFull, TooManyUploads, Truncated
+from hmacfs.errors import (
+    BadBody,
+    ChecksumMismatch,
+    FileExists,
+    RequestError,
+    StorageFull,
+    TooManyUploads,
+    Truncated,
+)
+from hmacfs.state.memory import MemoryTier
+from hmacfs.storage.base import Metadata
 from tests.services.resuming import FILE, OTHER, RIGHT, SECRET, TOKEN, House, Make, piece_sum, request, whole_sum
 from tests.support.resuming import TTL, TYPE, header, slot
 
@@ -162,6 +172,61 @@ def test_an_upload_that_begins_again_under_its_token_is_known_at_once(house: Hou
     house.piece(0, 20, path="a/again.jpg")
 
     assert house.offsets() == {header().key: 20}
+
+
+def test_shared_state_forgets_the_uploads_that_a_published_file_ends(house: House) -> None:
+    house.created()
+    house.piece(0, 10, token="token-of-client-2")
+    house.piece(0, 20)
+
+    house.piece(20, 100)
+
+    assert house.offsets() == {}
+
+
+def test_shared_state_forgets_the_upload_that_made_room_for_another(house: House) -> None:
+    for _ in range(20):
+        house.created()
+
+    assert len(house.offsets()) == house.shelf.partials.count(slot("a/b.jpg"))
+
+
+def test_shared_state_forgets_an_upload_that_was_found_to_have_expired(house: House) -> None:
+    house.piece(0, 10)
+    house.offsets()
+    for path in (house.store / ".hmacfs" / "partials").rglob("*"):
+        os.utime(path, (1, 1))
+
+    house.shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+
+    assert house.offsets() == {}
+
+
+def test_shared_state_forgets_an_upload_whose_path_was_taken(house: House) -> None:
+    upload_id = house.created()
+    house.append(upload_id, 0, 50)
+    house.shelf.storage.on_published = lambda path: None  # as if it had been put there by hand
+    house.shelf.storage.store(slot("a/b.jpg"), bytearray(b"other"), Metadata(None))
+
+    with pytest.raises(FileExists):
+        house.append(upload_id, 50, 100)
+
+    assert house.offsets() == {}
+
+
+@pytest.mark.parametrize("face", ["session", "tus"])
+def test_shared_state_that_lost_an_upload_knows_it_again_once_its_client_asks(house: House, face: str) -> None:
+    if face == "session":
+        house.piece(0, 10)
+    else:
+        upload_id = house.created()
+        house.append(upload_id, 0, 10)
+    before = house.offsets()
+    house.tier = house.recorder._state = MemoryTier()
+
+    house.ask() if face == "session" else house.resumable.head(upload_id)
+
+    assert house.offsets() == before != {}
 
 
 def test_no_secret_is_in_a_repr_of_what_is_told(house: House) -> None:

@@ -298,6 +298,27 @@ def test_old_graves_go(attic: Attic) -> None:
     assert list((attic.store / ".hmacfs/graves").glob("??/*")) == []
 
 
+def test_what_is_not_ours_is_passed_over_and_stays(attic: Attic) -> None:
+    attic.graves.bury(slot("a"))
+    attic.house.begin(header(path="a/b"), (0, 10)).close()
+    inside = attic.store / ".hmacfs"
+    for folder in ("partials/junk", "partials/ee/junk", "graves/days/20200101-0", "graves/ee"):
+        (inside / folder).mkdir(parents=True)
+    strays = ["partials/.nfs1", "partials/ff", "partials/ee/.nfs2", "partials/ee/" + "e" * 32, "partials/tokens/.nfs3"]
+    strays += ["graves/.nfs4", "graves/ff", "graves/ee/.nfs5", "graves/days/.nfs6"]
+    for stray in strays:
+        (inside / stray).write_text("not ours")
+        attic.touch(inside / stray, 100 * DAY)
+    attic.put("id/old", age=31 * DAY)
+    attic.now += 32 * DAY
+
+    swept(attic, MONTH)
+
+    assert attic.names() == []
+    assert not attic.graves.buried(slot("a"))
+    assert [stray for stray in strays if not (inside / stray).exists()] == []
+
+
 # --- how ---
 
 

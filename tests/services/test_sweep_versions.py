@@ -4,8 +4,11 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hmacfs.core.preconditions import ALWAYS
 from hmacfs.core.retention import CLAIM, SIZE, AgeRule, Policy
@@ -59,6 +62,13 @@ class Loft:
         )
         means = Means(grounds, policy, self.ledger, self.told, time.monotonic, removes)
         return Sweep(means, NOW, lambda _seconds: False).run()
+
+    def contents(self) -> set[bytes]:
+        """Of every file and version."""
+        kept = [path for path in self.store.rglob("*") if path.is_file() and path.name != LEDGER]
+        inside = self.store / ".hmacfs"
+        ours = [path for path in kept if inside not in path.parents or inside / "versions" in path.parents]
+        return {path.read_bytes() for path in ours}
 
     def sidecars(self) -> int:
         return sum(path.is_file() for path in (self.store / ".hmacfs/meta").rglob("*.json"))
@@ -128,6 +138,85 @@ def test_the_oldest_make_room_whether_they_are_versions_or_files(loft: Loft) -> 
     assert not (loft.store / "other").exists()
     assert sorted(loft.told.removed) == [(PATH, SIZE), ("other", SIZE)]
     assert (report.stored, report.freed) == (200, 200)
+
+
+def test_versions_that_go_with_their_file_make_room_too(loft: Loft) -> None:
+    for number in range(5):
+        loft.put(b"%d" % number * 300, 5 * HOUR - number)
+    loft.put(b"expired" * 40, 4 * HOUR, expires_at=int(NOW))
+    for number in range(3):
+        loft.put(b"g" * 250, 2 * HOUR, f"good/{number}")
+
+    report = loft.swept(Policy((), 1000))
+
+    assert sorted(loft.told.removed) == [(PATH, CLAIM)] * 6
+    assert [(loft.store / f"good/{number}").exists() for number in range(3)] == [True] * 3
+    assert (report.files, report.stored, report.removed, report.freed) == (3, 750, 6, 1780)
+
+
+def test_a_version_without_a_ledger_that_goes_with_its_file_is_told_and_counted(loft: Loft) -> None:
+    loft.put(b"old" * 100, 3 * HOUR)
+    loft.put(b"current", 2 * HOUR, expires_at=int(NOW))
+    loft.put(b"good", 2 * HOUR, "good")
+    (ledger,) = (loft.store / ".hmacfs/versions").rglob(LEDGER)
+    ledger.unlink()
+
+    report = loft.swept(Policy((), 100))
+
+    assert loft.told.removed == [(PATH, CLAIM), (PATH, CLAIM)]
+    assert (report.files, report.stored, report.removed, report.freed) == (1, 4, 2, 307)
+
+
+STORED = st.tuples(st.integers(0, 2), st.integers(1, 9), st.integers(0, 3 * HOUR), st.sampled_from([0, 0, 0, -5, 5]))
+"""One PUT: path, size, age, and seconds until its own end."""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(puts=st.lists(STORED, max_size=10), most=st.integers(0, 40), ttl=st.none() | st.integers(1, 3 * HOUR))
+def test_plan_and_sweep_take_what_a_simple_model_says(
+    tmp_path: Path, puts: list[tuple[int, int, int, int]], most: int, ttl: int | None
+) -> None:
+    loft = Loft(tmp_path / f"store-{len(os.listdir(tmp_path))}", keeper=True)
+    stored: dict[str, list[Entry]] = {}
+    for place, (path, size, age, end) in enumerate(puts):
+        content = chr(65 + place).encode() * size
+        loft.put(content, age, f"f/{path}", expires_at=int(NOW) + end if end else 0)
+        stored.setdefault(f"f/{path}", []).append(Entry(content, age, end))
+    policy = Policy((AgeRule("FileTTL", ttl),) if ttl else (), most)
+
+    planned = loft.swept(policy, removes=False)
+    said, loft.told.removed = loft.told.removed, []
+    done = loft.swept(policy)
+
+    assert (planned, said) == (done, loft.told.removed)
+    assert loft.contents() == model(stored, most, ttl)
+    loft.close()
+
+
+class Entry(NamedTuple):
+    content: bytes
+    age: int
+    end: int
+
+
+def model(stored: dict[str, list[Entry]], most: int, ttl: int | None) -> set[bytes]:
+    """What stays: each file with its versions before it, and one list of all that may make room."""
+
+    def is_over(entry: Entry) -> bool:
+        return entry.end < 0 or (ttl is not None and entry.age >= ttl)
+
+    left = {path: [each for each in entries if not is_over(each)] for path, entries in stored.items()}
+    left = {path: entries for path, entries in left.items() if entries and entries[-1] is stored[path][-1]}
+    turns = sorted(
+        (-max(each.age, entries[-1].age), path, place == len(entries) - 1, place)
+        for path, entries in left.items()
+        for place, each in enumerate(entries)
+    )
+    staying = {(path, place): left[path][place].content for _, path, _, place in turns}
+    for turn, path, _, place in turns:
+        if most and -turn >= HOUR and sum(map(len, staying.values())) > most:
+            del staying[path, place]
+    return set(staying.values())
 
 
 def test_a_plan_changes_nothing_and_names_the_versions(loft: Loft) -> None:

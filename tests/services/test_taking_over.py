@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from hmacfs.errors import TakenOver, UnknownUpload, UploadBusy, WrongOffset
+from hmacfs.errors import Draining, TakenOver, UnknownUpload, UploadBusy, WrongOffset
+from hmacfs.services import intake
+from hmacfs.services.resumable import Appending
 from hmacfs.storage.base import Metadata
-from tests.services.resuming import FILE, RIGHT, TOKEN, House, Make, Running, StallingBody, stalled
+from tests.services.resuming import FILE, RIGHT, TOKEN, House, Make, Running, StallingBody, request, stalled
 from tests.support.resuming import TYPE, header, slot
 
 
@@ -197,3 +199,67 @@ def test_a_piece_of_nothing_new_ends_when_the_file_is_published(make: Make) -> N
 
         with pytest.raises(TakenOver):
             silent.ended()
+
+
+def running_piece(house: House, body: Any) -> object:
+    return house.piece(0, 100, body=body)
+
+
+def running_whole(house: House, body: Any) -> object:
+    return house.whole(body=body)
+
+
+def running_patch(house: House, body: Any) -> object:
+    return house.append(house.created(), 0, 100, body=body)
+
+
+def running_creation(house: House, body: Any) -> object:
+    """The client is told the id before it has sent everything (104)."""
+    first = Appending(0, 100, "192.0.2.1", is_last=True), body
+    return house.resumable.create(request(100, ""), "draft", "", first, lambda upload_id: None)
+
+
+@pytest.mark.parametrize("short_of", ["uploads of the client", "places", "space"])
+@pytest.mark.parametrize("running", [running_piece, running_whole, running_patch, running_creation])
+def test_who_continues_an_upload_is_not_refused_for_what_the_request_that_hangs_holds(
+    make: Make, monkeypatch: pytest.MonkeyPatch, running: Callable[[House, Any], object], short_of: str
+) -> None:
+    limits = {
+        "uploads of the client": {"uploads_per_client": 1},
+        "places": {"transfers": 1},
+        "space": {"free_space": 1},
+    }
+    house = make(is_live=True, limits=limits[short_of])
+    house.admission._free_bytes = lambda: 150
+    monkeypatch.setattr(intake, "TICK_SECONDS", 0.02)
+    upload_id = house.shelf.partials.new_id(slot("a/b.jpg"))
+    monkeypatch.setattr(house.shelf.partials, "new_id", lambda path: upload_id)
+
+    with stalled(house, lambda body: running(house, body), RIGHT[:10]) as (old, _body):
+        if running in (running_patch, running_creation):
+            done = house.append(upload_id, 10, 100, is_last=True if running is running_creation else None)
+        else:
+            done = house.piece(10, 100)
+
+        assert done.is_complete
+        with pytest.raises(TakenOver):
+            old.ended()
+
+    assert house.shelf.read()[0] == RIGHT
+
+
+@pytest.mark.parametrize("running", [running_piece, running_patch])
+def test_a_server_that_stops_lets_who_runs_finish_instead_of_ending_it_for_who_comes(
+    live: House, monkeypatch: pytest.MonkeyPatch, running: Callable[[House, Any], object]
+) -> None:
+    upload_id = live.shelf.partials.new_id(slot("a/b.jpg"))
+    monkeypatch.setattr(live.shelf.partials, "new_id", lambda path: upload_id)
+    with stalled(live, lambda body: running(live, body), RIGHT[:10]) as (old, body):
+        live.admission.draining = True
+        with pytest.raises(Draining):
+            live.append(upload_id, 10, 100) if running is running_patch else live.piece(10, 100)
+        body.go_on(RIGHT[10:])
+
+        assert old.ended().is_complete
+
+    live.admission.draining = False

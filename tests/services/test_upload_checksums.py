@@ -132,3 +132,25 @@ def test_a_checksum_of_a_draft_counts_whichever_request_brings_it(house: House) 
 
     with pytest.raises(ChecksumMismatch):
         house.append(upload_id, 100, 100, is_last=True)
+
+
+@pytest.mark.parametrize("arrived", [0, 5])
+def test_a_checksum_outlives_the_put_that_was_dropped(house: House, arrived: int) -> None:
+    house.piece(0, 10)
+    with pytest.raises(Truncated):
+        house.whole(body=house.body(*filter(None, [RIGHT[:arrived]])), wanted=whole_sum(b"another file"))
+
+    with pytest.raises(ChecksumMismatch):
+        house.piece(10, 100)
+
+    assert not house.is_stored()
+
+
+def test_a_checksum_that_comes_with_a_question_counts(house: House) -> None:
+    house.piece(0, 10)
+    assert house.ask(wanted=whole_sum(b"another file")).offset == 10
+
+    with pytest.raises(ChecksumMismatch):
+        house.piece(10, 100)
+
+    assert not house.is_stored()

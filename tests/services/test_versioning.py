@@ -75,6 +75,26 @@ def test_a_plain_put_replaces_and_the_observer_is_told_each_time(house: House) -
 
 
 @pytest.mark.usefixtures("each_way")
+def test_a_version_that_an_upload_pushes_out_is_told(make: Make) -> None:
+    house = make(versions={"most": 1})
+    for size in (100, 150, 200, 250):
+        plain(house, content_of(size))
+
+    assert kept(house) == [200]
+    assert house.told.pruned == [("a/b.jpg", 1, 100, "MaxVersions"), ("a/b.jpg", 2, 150, "MaxVersions")]
+
+
+def test_a_version_that_an_upload_in_pieces_pushes_out_is_told(make: Make) -> None:
+    house = make(versions={"most": 1})
+    for size in (100, 150):
+        plain(house, content_of(size))
+
+    house.piece(0, 200, 200)
+
+    assert house.told.pruned == [("a/b.jpg", 1, 100, "MaxVersions")]
+
+
+@pytest.mark.usefixtures("each_way")
 def test_a_large_file_beyond_versions_per_day_is_refused_before_its_body(make: Make) -> None:
     house = make(versions={"per_day": 1})
     for content in (RIGHT, LONGER):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import engines
@@ -239,6 +240,24 @@ def test_rows_from_before_there_was_a_database_are_handed_up(make: Make, postgre
     assert state.find_file("a") == file_row("a")
     assert postgres_tier(postgres).find_file("a") == file_row("a")
     assert postgres_tier(postgres).find_session(session_key(1), NOW) == session_row(1)
+
+
+def test_a_row_that_a_database_does_not_take_ends_neither_its_service_nor_a_handover(
+    make: Make, postgres: PostgresServer
+) -> None:
+    tier = postgres_tier(postgres)
+    tier.ping()
+    refusal = text("ALTER TABLE hmacfs_files ADD CHECK (path NOT LIKE 'bad%')")
+    tier.run(lambda connection: connection.execute(refusal))
+    alone = make()
+    alone.record_files([file_row("bad/1"), file_row("good/1")])
+    alone.stop()
+
+    state = make(server=tier)
+    state.record_files([file_row("bad/2"), file_row("good/2")])
+
+    assert [row.path for row in state.list_files("", 10)] == ["good/1", "good/2"]
+    assert state.serving() == Serving("postgres", "postgres", {})
 
 
 def test_rows_handed_up_do_not_come_back_as_ghosts(make: Make, postgres: PostgresServer) -> None:
@@ -523,7 +542,7 @@ def test_nothing_is_lost_while_a_database_comes_and_goes(make: Make, database: S
 
 
 def test_when_no_tier_answers_the_state_is_unavailable(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "state.db").mkdir()
     state = make()
 
     with pytest.raises(StateUnavailable):
@@ -532,7 +551,7 @@ def test_when_no_tier_answers_the_state_is_unavailable(make: Make, tmp_path: Pat
         state.find_session(session_key(1), NOW)
 
     assert state.serving().catalog == "none"
-    (tmp_path / "state.db").unlink()
+    (tmp_path / "state.db").rmdir()
     state.probe()
     state.record_files([file_row("a")])
     assert state.serving() == Serving("embedded", "embedded", {})

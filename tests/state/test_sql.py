@@ -16,7 +16,9 @@ from hmacfs.state.batches import BATCH
 from hmacfs.state.sql import _PURGE_SECONDS, SqlTier
 from tests.state.tiers import NOW, file_row, session_end, session_key, session_row, tier_maker
 from tests.support import mariadb as maria
+from tests.support import postgres as pg
 from tests.support.mariadb import MariadbServer
+from tests.support.postgres import PostgresServer
 
 Make = Callable[[], SqlTier]
 
@@ -169,3 +171,58 @@ def test_a_driver_that_is_not_installed_is_a_reason(monkeypatch: pytest.MonkeyPa
         tier.ping()
 
     assert "not installed" in caught.value.detail
+
+
+def refusing_long_types(tier: SqlTier) -> None:
+    """The servers' columns have bounds; SQLite has none of its own."""
+    tier.ping()
+    if tier.name == "embedded":
+        refusal = "WHEN length(NEW.content_type) > 255 BEGIN SELECT RAISE(ABORT, 'too long'); END"
+        tier.run(
+            lambda connection: connection.execute(text(f"CREATE TRIGGER t BEFORE INSERT ON hmacfs_files {refusal}"))
+        )
+
+
+def test_a_row_that_the_server_does_not_take_is_left_out_and_told_without_its_path(
+    tier: SqlTier, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing_long_types(tier)
+    rows = [file_row(f"ri/{number}", content_type="x" * 300 if number in (3, 11) else "a/b") for number in range(20)]
+
+    tier.record_files(rows)
+
+    assert {row.path for row in tier.list_files("", 100)} == {row.path for row in rows if row.content_type == "a/b"}
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == f"State tier: {tier.name} does not take 2 rows"
+
+
+def test_rows_that_are_not_taken_are_told_once_in_a_minute(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    tier = make()
+    now = [float(NOW)]
+    tier._clock = lambda: now[0]
+    refusing_long_types(tier)
+    for _ in range(3):
+        tier.record_files([file_row("a/b", content_type="x" * 300)])
+    before = len(caplog.records)
+
+    now[0] += 60
+    tier.record_files([file_row("a/b", content_type="x" * 300)])
+
+    assert (before, len(caplog.records)) == (1, 2)
+    tier.close()
+
+
+def test_a_postgresql_database_that_is_not_utf_8_is_refused_with_the_remedy(postgres: PostgresServer) -> None:
+    with postgres.engine().connect() as connection:
+        more = "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        connection.execute(text("DROP DATABASE IF EXISTS latin"))
+        connection.execute(text(f"CREATE DATABASE latin ENCODING 'LATIN1' {more}"))
+    address = ServerAddress("127.0.0.1", postgres.port)
+    tier = SqlTier("postgres", partial(engines.postgres, address, pg.USER, pg.PASSWORD, "latin"))
+
+    with pytest.raises(StateUnavailable) as refused:
+        tier.ping()
+
+    assert refused.value.detail == "its encoding is LATIN1: make the database with ENCODING 'UTF8'"
+    tier.close()

@@ -292,6 +292,49 @@ def test_a_record_of_a_killed_writer_counts_and_never_blocks_another(make: Make)
     assert [record.is_closed for record in journal.records()] == [False, True]
 
 
+def test_what_a_killed_writer_left_is_joined_by_the_next_one_that_ends(make: Make) -> None:
+    write(make(), 0, 10, limit=40)
+    write(make(), 60, 60, limit=80)
+    journal = make()
+
+    journal.close_record(write(journal, 10, 20, limit=40))
+
+    assert [(record.first, record.end, record.is_closed) for record in journal.records()] == [(0, 20, True)]
+
+
+def test_a_writer_that_lives_keeps_its_record_whoever_ends_beside_it(make: Make) -> None:
+    living, journal = make(), make()
+    assert living.try_lock(0, 40)
+    index = write(living, 0, 10, limit=40)
+
+    journal.close_record(write(journal, 40, 50))
+    journal.tidy()
+    living.set_end(index, 40)
+
+    assert journal.extents().spans == [(0, 50)]
+    living.close_record(index)
+    assert [(record.first, record.end) for record in journal.records()] == [(0, 50)]
+
+
+def test_pieces_of_which_each_was_told_while_its_neighbour_was_half_there_become_one_record(make: Make) -> None:
+    """A client that sends two pieces at a time: the second one is whole, and synced, while the first one is not."""
+    journal = make()
+    for number in range(200):
+        at = 20 * number
+        half = write(journal, at, at + 5, limit=at + 10)
+        journal.close_record(write(journal, at + 10, at + 20))
+        journal.make_durable(journal.records())
+        journal.tidy()
+        journal.set_end(half, at + 10)
+        journal.close_record(half)
+        journal.make_durable(journal.records())
+        journal.tidy()
+
+    (record,) = journal.records()
+    assert (record.first, record.end, record.durable) == (0, 4000, 4000)
+    assert os.fstat(journal.fd).st_size <= RECORDS_AT + 3 * RECORD_BYTES
+
+
 @pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
 def test_neighbours_become_one_record_in_whatever_order_they_end(make: Make, order: tuple[int, ...]) -> None:
     journal = make()
@@ -462,7 +505,8 @@ def test_the_tag_of_a_boot_is_never_that_of_no_boot() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
-    """What a few writers do, each on a range of its own: begin, write, sync, end, in any order between them."""
+    """What a few writers do, each on a range of its own: begin, write, sync, end, in any order between them. Then their
+    process may be killed, or the machine booted."""
     borders = sorted(draw(st.sets(st.integers(0, 40), min_size=2, max_size=7)))
     plans = []
     for first, limit in pairwise(borders):
@@ -475,8 +519,8 @@ def histories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
         if not plan:
             plans.remove(plan)
         history += [("sync", 0, 0)] if draw(st.booleans()) else []
-    if draw(st.booleans()):
-        history.insert(draw(st.integers(0, len(history))), ("reboot", 0, 0))
+    for end in draw(st.lists(st.sampled_from(("kill", "reboot")), max_size=2)):
+        history.insert(draw(st.integers(0, len(history))), (end, 0, 0))
     return history
 
 
@@ -492,14 +536,15 @@ class Story:
         self.told = 0
 
     def play(self, event: str, first: int, end: int) -> None:
-        """Carry one event out; writers that began before a reboot do nothing more."""
-        if event == "reboot":
-            self.boots += 1
+        """Carry one event out; writers that began before a reboot, or in a killed process, do nothing more."""
+        if event in ("reboot", "kill"):
+            self.boots += event == "reboot"
             self.journal = Journal(self.journal.fd, BOOT + 2 * self.boots)
             self.indexes.clear()
-            self.recorded &= self.durable
+            self.recorded &= self.durable if event == "reboot" else self.recorded
         elif event == "sync":
             self.journal.make_durable(self.journal.records())
+            self.journal.tidy()
             self.durable |= self.recorded
             self.told = self.journal.extents().prefix
         elif event == "add":
@@ -508,7 +553,7 @@ class Story:
             self.journal.set_end(self.indexes[first], end)
             self.recorded |= set(range(first, end))
         elif first in self.indexes:
-            self.journal.close_record(self.indexes[first])
+            self.journal.close_record(self.indexes.pop(first))
 
 
 @given(histories())
@@ -528,6 +573,9 @@ def test_a_crash_after_any_write_loses_nothing_and_invents_nothing(history: list
                 assert later.prefix >= told, f"{event}: the power was cut"
                 assert bytes_of(later) <= story.durable, f"{event}: the power was cut"
             assert bytes_of(story.journal.extents()) == story.recorded
+            if event[0] == "sync":
+                spans = len(story.journal.extents().spans)
+                assert len(story.journal.records()) <= spans + 2 * len(story.indexes), "bounded by spans and writers"
 
 
 @contextmanager

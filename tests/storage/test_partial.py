@@ -11,7 +11,6 @@ from hmacfs.core.upload import State
 from hmacfs.errors import StorageBusy, StorageFailed, UploadGone
 from hmacfs.storage import fsutil
 from hmacfs.storage.journal import Journal
-from hmacfs.storage.slotlocks import slot_name
 from tests.storage.partialstore import PUBLISHED, TOKEN, Open, published
 from tests.support.resuming import content_of, each_death, header, slot, syncs, write
 
@@ -146,27 +145,15 @@ def test_what_a_broken_off_put_brought_becomes_what_its_token_stands_for(opened:
 
 def test_a_crash_while_one_upload_replaces_another_never_lowers_the_offset(opened: Open, tmp_path: Path) -> None:
     def prepare(store: Path) -> Callable[[], object]:
-        shelf = opened(store)
-        known = shelf.begin(header(), (0, 10))
-        draft = shelf.begin(header(), (0, 60), is_draft=True)
-        assert known.take_over()
-        assert draft.take_over()
-        known.close()
-        draft.close()
-
-        def replace() -> None:
-            found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
-            assert found is not None
-            (name,) = (path.name for path in store.rglob("unnamed-*.log"))
-            again = shelf.partials.open_now(slot_name(slot("a/b.jpg")), name)
-            assert again is not None
-            again.replace(found)
-
-        return replace
+        shelf = opened(store, durability="full")
+        shelf.begin(header(), (0, 10)).close()
+        shelf.begin(header(), (0, 60), is_draft=True).close()
+        return lambda: shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
 
     for calls, store in each_death(tmp_path, prepare):
         shelf = opened(store)
-        assert shelf.left() in ([(0, 10)], [(0, 60)]), f"after {calls} calls"
+        assert shelf.left() == [(0, 60)], f"after {calls} calls"
+        assert len(list(store.rglob("*.log"))) == 1
         found = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
         assert found is not None
         write(found, 0, 100)
@@ -191,3 +178,23 @@ def test_who_still_holds_a_replaced_upload_can_neither_write_nor_remove_the_new_
     stale.close()
     assert opened().left() == [(0, 60)]
     assert shelf.partials.knows_token(TOKEN)
+
+
+def test_telling_an_offset_leaves_one_record_of_what_is_one_range(opened: Open) -> None:
+    shelf = opened(durability="full")
+    upload = shelf.begin(header())
+    half = upload.claim(0, 50)
+    assert half is not None
+    half.write(memoryview(content_of(100)[:20]), 0, record=True, watch=None)
+    other = shelf.partials.find(slot("a/b.jpg"), "session", TOKEN)
+    assert other is not None
+    write(other, 50, 100)
+    assert other.settle().extents.spans == [(0, 20), (50, 100)]
+    half.write(memoryview(content_of(100)[20:50]), 20, record=True, watch=None)
+    half.release()
+
+    upload.settle()
+
+    assert [(record.first, record.durable) for record in upload.journal.records()] == [(0, 100)]
+    upload.close()
+    other.close()

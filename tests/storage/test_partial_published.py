@@ -289,3 +289,28 @@ def test_a_reboot_after_a_crash_while_publishing_opens_the_published_file_to_nob
                 pass  # refused is right as well
             found.close()
         assert shelf.read()[0] == content_of(100), f"after {calls} calls"
+
+
+@pytest.mark.parametrize("call", ["fsync", "open", "link"])
+def test_an_upload_whose_slot_is_published_while_it_is_about_to_get_its_name_is_gone(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    shelf.storage.syncs_files = True
+    partial = shelf.begin(header(), (0, 100))
+    assert partial.take_over()
+    real, calls = getattr(os, call), count()
+    turn = 1 if call == "open" else 0  # the first one opens the data, the second one its folder
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        if next(calls) == turn:
+            shelf.storage.store(slot("a/b.jpg"), bytearray(b"faster"), Metadata("text/plain"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, call, meanwhile)
+    with pytest.raises(UploadGone):
+        partial.publish(PUBLISHED)
+    monkeypatch.undo()
+
+    partial.close()
+    assert shelf.read() == (b"faster", Metadata("text/plain"))
+    assert shelf.names() == []

@@ -110,7 +110,7 @@ def test_a_sweep_removes_old_orphans_and_half_made_files_and_leaves_young_ones(s
 def test_a_sweep_removes_empty_folders_and_tokens_without_an_upload(shelf: Shelf) -> None:
     folder = shelf.store / ".hmacfs/partials/ab" / ("ab" * 16)
     folder.mkdir(parents=True)
-    token = shelf.store / ".hmacfs/partials/tokens/0123"
+    token = shelf.store / ".hmacfs/partials/tokens" / ("ab" * 20)
     token.write_bytes(b"left by a crash")
     shelf.begin(header(), (0, 10)).close()
 

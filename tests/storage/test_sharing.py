@@ -344,3 +344,16 @@ def test_where_the_filesystem_cannot_share_space_nothing_happens(archive: Archiv
         closing(archive.storage.open(slot("a/2"), with_content=False)) as second,
     ):
         assert not contents.share_space(first.descriptor(), second.descriptor(), len(CONTENT))
+
+
+def test_a_sweep_passes_over_what_is_not_ours(archive: Archive, store: Path) -> None:
+    root = store / ".hmacfs/content"
+    strays = [root / ".nfs0001", root / "ff", root / "ab/.nfs0002"]
+    (root / "ab").mkdir(exist_ok=True)
+    for stray in strays:
+        stray.write_text("not ours")
+
+    assert archive.content is not None
+    assert sum(archive.content.sweep()) == 0
+
+    assert all(stray.exists() for stray in strays)

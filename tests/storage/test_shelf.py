@@ -30,7 +30,7 @@ def test_every_file_of_a_slot_is_found_with_its_size_and_age(attic: Attic) -> No
     attic.put("id/b.jpg", 2, age=20)
     attic.put("Größe/x/y/.hidden", 3, age=30)
 
-    found = {path: (held.size, NOW - held.modified) for path, held in attic.found().items()}
+    found = {path: (held.size, NOW - held.turn) for path, held in attic.found().items()}
 
     assert found == {"a": (1, 10), "id/b.jpg": (2, 20), "Größe/x/y/.hidden": (3, 30)}
 
@@ -259,5 +259,5 @@ def test_uploads_that_race_a_sweep_for_a_folder_are_all_stored(attic: Attic) -> 
 
 
 def test_a_held_file_says_its_age_in_whole_seconds() -> None:
-    assert Held(slot("a"), 1, 1, 1_999_999_999).modified == 1
-    assert Held(slot("a"), 1, 1, -1).modified == -1
+    assert Held(slot("a"), 1, 1, 1_999_999_999).turn == 1
+    assert Held(slot("a"), 1, 1, -1).turn == -1

@@ -43,6 +43,28 @@ def test_notes_that_cannot_be_read_count_as_none(store: str, content: str) -> No
     assert SweepFile(store).load() == Swept()
 
 
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "NaN", "1" + "0" * 400, "[]", "null"])
+@pytest.mark.parametrize("name", ["wall", "steady", "boot"])
+def test_moments_that_no_clock_says_count_as_none(store: str, name: str, value: str) -> None:
+    if name == "boot" and value.isdigit():
+        return  # a number like any other
+    values = {"wall": "1.5", "steady": "1.5", "boot": "1"} | {name: value}
+    moment = ", ".join(f'"{key}": {text}' for key, text in values.items())
+    Path(store, ".hmacfs/sweep.json").write_text(f'{{"last": {{{moment}}}}}')
+
+    assert SweepFile(store).load() == Swept()
+
+
+def test_notes_that_are_a_folder_or_nested_without_end_count_as_none(store: str) -> None:
+    notes = Path(store, ".hmacfs/sweep.json")
+    notes.write_text("[" * 100_000)
+    assert SweepFile(store).load() == Swept()
+    notes.unlink()
+    notes.mkdir()
+
+    assert SweepFile(store).load() == Swept()
+
+
 def test_the_clocks_go_forward_and_know_this_boot() -> None:
     clocks = sweepfile.clocks()
 

@@ -267,6 +267,26 @@ def test_if_none_match_of_a_star_never_replaces(archive: Archive, each_way: bool
     assert archive.read() == b"first"
 
 
+def test_a_url_that_is_sent_again_and_again_leaves_the_genuine_versions_for_the_day(reopen: Open, wall: Wall) -> None:
+    archive = reopen(most=5, per_day=10)
+    for number in range(7):
+        archive.put(content_of(f"genuine-{number}"))
+        wall.time += DAY
+
+    for number in range(10):
+        archive.put(content_of(f"replay-{number}", 200 + number))
+        wall.time += 60
+    with pytest.raises(TooManyVersions):
+        archive.put(content_of("replay-10", 300))
+
+    old, current = archive.names()
+    assert old == ["genuine-3", "genuine-4", "genuine-5", "genuine-6", "replay-8"]
+    assert current == "replay-9"
+    wall.time += DAY
+    archive.put(content_of("genuine-7"))
+    assert archive.names() == (["genuine-4", "genuine-5", "genuine-6", "replay-8", "replay-9"], "genuine-7")
+
+
 def test_a_path_takes_versions_per_day_and_then_no_more_until_the_day_is_over(
     reopen: Open, wall: Wall, each_way: bool
 ) -> None:
@@ -544,6 +564,53 @@ def test_a_bare_store_of_another_server_is_swept_without_harm(archive: Archive) 
     assert archive.tidied() == []
     assert list(archive.versions.each()) == []
     archive.versions.forget(slot())
+
+
+def test_a_sweep_passes_over_what_is_not_ours(reopen: Open, store: Path) -> None:
+    archive = reopen(most=1)
+    archive.put(b"first")
+    archive.put(b"second")
+    root, name = store / ".hmacfs/versions", slot_name(slot())
+    for folder in ("ab/xyz", "zz/" + "ab" * 16, f"{name[:2]}/{name}/9", "cd/" + "ab" * 16):
+        (root / folder).mkdir(parents=True)
+    strays = [".nfs0001", "ab/.nfs0002", "ab/xyz/7", "cd/" + "ab" * 16 + "/3", f"{name[:2]}/{name}/{'9' * 23}", "ab/07"]
+    for stray in strays:
+        (root / stray).write_text("not ours")
+
+    assert archive.tidied() == []
+    assert [each.number for each in archive.versions.each()] == [1]
+    archive.put(b"third")
+
+    assert archive.old() == {2: b"second"}
+    assert [stray for stray in strays if not (root / stray).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"path": "a/b.jpg", "highest": 1e400, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [1e400, NaN]}',
+        '{"path": "a/b.jpg", "highest": -1, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1%s, "made": []}' % ("0" * 300),
+        '{"path": "\\ud800", "highest": 1, "made": []}',
+        "[" * 100_000,
+        "[]",
+        "\0",
+        "",
+    ],
+)
+def test_a_damaged_ledger_counts_as_empty(reopen: Open, store: Path, content: str) -> None:
+    archive = reopen(per_day=5)
+    archive.put(b"first")
+    archive.put(b"second")
+    (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
+    ledger.write_text(content)
+
+    assert archive.tidied() == []
+    assert [each.number for each in archive.versions.each()] == [1]
+    archive.put(b"third")
+
+    assert archive.old() == {1: b"first", 2: b"second"}
 
 
 def test_plain_metadata_is_what_the_tests_above_put(archive: Archive) -> None:

@@ -55,13 +55,16 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def cut_power_while_resuming(folder: Path, after: int, *, clients: int = 6, seed: int = 0, **keys: Any) -> Outcome:
+def cut_power_while_resuming(
+    folder: Path, after: int, *, clients: int = 6, uploads: int = 1, seed: int = 0, **keys: Any
+) -> Outcome:
     """Upload in pieces from several clients, cut the power after so many words, and go on where each one stood.
 
     Args:
         folder: an empty one.
         clients: how many upload at once. A single one stops with the last word, so that nothing but the server's own
             care for it can have saved it.
+        uploads: of so many at least something is told before.
         keys: of the server's configuration.
     """
     image, copy = folder / "disk.img", folder / "copy.img"
@@ -72,6 +75,7 @@ def cut_power_while_resuming(folder: Path, after: int, *, clients: int = 6, seed
         keys = {"StoreDir": str(disk / "store"), "MinFreeSpace": 0, "NumCores": 2, **keys}
         with Server(folder / "server", **keys) as server, _load(server, words, clients, after, seed):
             until(lambda: len(words) >= after, f"{after} offsets are told", 60)
+            until(lambda: len({word.upload.path for word in list(words)}) >= uploads, f"of {uploads} uploads", 60)
             with frozen(server):
                 before = {word.upload.path: word for word in list(words)}
                 shutil.copyfile(image, copy)

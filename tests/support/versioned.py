@@ -13,10 +13,10 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.offload import InlinePool
 from hmacfs.storage import sharing, storedir, versionfolders
-from hmacfs.storage.base import Entity, Metadata
+from hmacfs.storage.base import Entity, Metadata, RemovedVersion
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.sharing import LocalContent
-from hmacfs.storage.versions import LocalVersions, Removed
+from hmacfs.storage.versions import LocalVersions
 
 PATH = "a/b.jpg"
 PLAIN = Metadata("image/jpeg")
@@ -110,7 +110,7 @@ class Archive:
         """What is whole, by name: the versions, the oldest first, and the current file. Fails for what is not."""
         return [name_of(content) for content in self.old(path).values()], name_of(self.read(path))
 
-    def tidied(self) -> list[Removed]:
+    def tidied(self) -> list[RemovedVersion]:
         """What a sweep of the versions removes."""
         return [each for removed in self.versions.sweep() for each in removed]
 

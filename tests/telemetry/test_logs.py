@@ -357,6 +357,30 @@ def test_an_unforeseen_failure_is_told_with_its_trace(file: Path) -> None:
     assert any("EIO: Input/output error" in line for line in lines(file)[1:])
 
 
+def test_a_sweep_that_failed_names_the_path(file: Path) -> None:
+    logs.configure("info", str(file))
+    failure = StorageFailed("ENOTDIR: Not a directory")
+    failure.__cause__ = NotADirectoryError(20, "Not a directory", b"/store/.hmacfs/versions/.nfs 1")
+
+    LogObserver().sweep_failed(failure)
+    LogObserver().sweep_failed(StorageFailed("EIO: Input/output error"))
+
+    named, nameless = lines(file)
+    assert 'detail="ENOTDIR: Not a directory" path=/store/.hmacfs/versions/.nfs%201' in named
+    assert "path=" not in nameless
+
+
+def test_a_sweep_that_failed_for_a_reason_unforeseen_is_told_with_its_trace(file: Path) -> None:
+    logs.configure("info", str(file))
+    try:
+        raise OverflowError("cannot convert float infinity to integer")
+    except OverflowError as error:
+        LogObserver().sweep_failed(error)
+
+    assert lines(file)[0].endswith("Sweep failed, the next one tries again")
+    assert any("float infinity" in line for line in lines(file)[1:])
+
+
 def test_a_log_on_a_full_disk_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     logs.configure("info", "/dev/full")

@@ -166,7 +166,10 @@ def test_a_body_has_the_length_it_says_or_none_when_it_is_chunked(fields: dict[s
     ],
 )
 def test_only_a_post_may_mean_another_method(method: str, override: str, meant: str) -> None:
-    assert requests.method(environ(method, HTTP_X_HTTP_METHOD_OVERRIDE=override)) == meant
+    said = environ(method, HTTP_X_HTTP_METHOD_OVERRIDE=override)
+
+    assert requests.method({**said, "HTTP_TUS_RESUMABLE": "1.0.0"}) == meant
+    assert requests.method(said) == method  # outside of tus nobody may
 
 
 def test_a_post_without_an_override_is_a_post() -> None:
