@@ -288,13 +288,22 @@ def test_the_start_says_where_it_listens(server: Server) -> None:
     assert server.lines(f"Listening on {host}:{port} for metrics and health")
 
 
-def test_who_keeps_all_its_connections_busy_keeps_nobody_from_uploading(tmp_path: Path) -> None:
-    with Server(tmp_path, HeadTimeout=1) as server, ExitStack() as stack:
-        for _ in range(80):
-            stack.enter_context(Connection(server.operations))
+def sockets(server: Server) -> int:
+    return sum(target.startswith("socket:") for target in open_files(server.worker()))
 
-        assert http.put(server, "a", b"x" * 100_000).status == 201
-        assert scrape(server).value(UPLOADS) == 1  # once the silent ones have been cut off
+
+def test_who_takes_all_its_connections_keeps_nobody_from_uploading(tmp_path: Path) -> None:
+    with Server(tmp_path, HeadTimeout=60) as server:
+        before = sockets(server)
+        with ExitStack() as stack:
+            for _ in range(80):
+                stack.enter_context(Connection(server.operations))
+            until(lambda: sockets(server) >= before + 64, "64 are taken")
+
+            assert http.put(server, "a", b"x" * 100_000).status == 201
+            until(lambda: sockets(server) <= before + 64, "no more are taken")
+
+        assert scrape(server).value(UPLOADS) == 1
 
 
 HAND_OVER = """

@@ -436,3 +436,28 @@ def test_a_plan_doubts_too_and_notes_nothing(aged: Yard) -> None:
 
     assert (report.removed, aged.told.doubts) == (0, [(120, 120)])
     assert SweepFile(str(aged.shelf.store)).load() == before
+
+
+# --- what is left is noted ---
+
+
+def test_a_sweep_notes_what_it_left(yard: Yard) -> None:
+    yard.files(3, age=5)
+
+    yard.janitor().sweep()
+
+    stock = SweepFile(str(yard.shelf.store)).load().stock
+    assert (stock.files, stock.stored, stock.versions) == (3, 15, 0)
+    assert stock.counted_ms == pytest.approx(time.time() * 1000, abs=60_000)
+
+
+def test_what_was_noted_stands_until_the_next_sweep_has_ended(yard: Yard) -> None:
+    yard.files(3, age=5)
+    yard.janitor().sweep()
+    noted = SweepFile(str(yard.shelf.store)).load().stock
+    ended = yard.janitor()
+    ended.stop()
+
+    ended.sweep()
+
+    assert SweepFile(str(yard.shelf.store)).load().stock == noted

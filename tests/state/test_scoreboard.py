@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from hmacfs.state import scoreboard
-from hmacfs.state.scoreboard import Scoreboard
+from hmacfs.state.scoreboard import Load, Scoreboard
 
 CLIENT = "192.0.2.1"
 
@@ -332,3 +332,52 @@ def test_two_that_claimed_at_the_same_moment_tell_once() -> None:
         False,
         False,
     ]
+
+
+# --- what the server does, and what the store holds ---
+
+
+def test_the_load_is_that_of_all_workers() -> None:
+    board = Scoreboard(4)
+    for _ in range(2):
+        board.bind(board.claim())
+        board.set_memory(1000)
+        board.set_load(12.5, 7, 3)
+        board.add_uploads(2)
+        board.add_downloads(1)
+
+    assert board.load() == Load(2000, 25.0, 14, 6, 4, 2)
+
+
+def test_a_worker_that_is_gone_does_nothing_any_more_and_what_it_stored_is_there() -> None:
+    board = Scoreboard(4)
+    board.bind(board.claim())
+    board.set_load(12.5, 7, 3)
+    board.add_uploads(2)
+    board.add_stored(5, 500)
+
+    board.release(board.slot)
+
+    assert board.load() == Load(0, 0.0, 0, 0, 0, 0)
+    assert board.stored(0, 0, 0) == (5, 500)
+
+
+def test_the_store_holds_what_a_sweep_counted_and_what_came_and_went_since() -> None:
+    board = Scoreboard(4)
+    board.add_stored(3, 300)  # before the sweep, which counts it
+    assert board.stored(mark=1000, files=10, count=1000) == (10, 1000)
+
+    board.add_stored(1, 50)
+    board.add_stored(-2, -200)
+
+    assert board.stored(mark=1000, files=10, count=1000) == (9, 850)
+    assert board.stored(mark=2000, files=9, count=840) == (9, 840)
+
+
+def test_a_stop_is_seen_by_every_worker() -> None:
+    board = Scoreboard(4)
+    assert not board.is_stopping()
+
+    board.note_stopping()
+
+    assert board.is_stopping()
