@@ -33,10 +33,13 @@ def test_a_transfer_over_max_workers_waits_for_its_turn(tmp_path: Path) -> None:
     with Server(tmp_path, MaxWorkers=1) as server, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         first = begin_upload(server, stack, "turn/first", SIZE)
         second = pool.submit(put, server, "turn/second", bytes(SIZE))
-        assert not second.done()
+        for _ in range(20):  # by then it would have been stored
+            get(server, "nothing")
+        waited = not second.done()
 
         first.send(bytes(SIZE - SENT))
 
+        assert waited
         assert first.read_answer().status == 201
         assert second.result().status == 201
 

@@ -164,7 +164,9 @@ def test_during_secret_grace_no_upload_is_refused_and_afterwards_the_old_secret_
     assert not any(secret in server.output() for secret in (OLD, NEW))
 
 
-def test_a_worker_that_is_started_after_reask_secret_interval_has_the_secret_as_it_is_then(tmp_path: Path) -> None:
+def test_reask_secret_enabled_gives_the_new_secret_after_reask_secret_interval_to_later_workers_too(
+    tmp_path: Path,
+) -> None:
     with server_in(tmp_path, "configuration") as server:
         old, new = Signer(server, OLD), Signer(server, NEW)
         server.write_config(Secret=NEW)  # and no SIGHUP: the master's settings have the old one for ever

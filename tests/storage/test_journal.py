@@ -542,7 +542,7 @@ def each_cut(journal: Journal) -> Iterator[list[tuple[bytes, bytes]]]:
         real(fd)
         on_disk = whole(journal)
 
-    with pytest.MonkeyPatch.context() as patch, each_write(journal) as contents:
+    with each_write(journal) as contents, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         wrapped = os.pwrite
 
