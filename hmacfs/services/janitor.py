@@ -138,15 +138,26 @@ class Janitor:
             trusts = self._trusts(swept, now, sweep, force=force)
             report = sweep.run(by_age=trusts)
             stock = self._stock(report) if report.is_complete else swept.stock
+            trouble = "" if report.is_complete else swept.trouble
             if trusts or report.is_complete:
-                self._notes.save(Swept(now, now if trusts else swept.trusted, now, stock))
+                self._notes.save(Swept(now, now if trusts else swept.trusted, now, stock, trouble))
             if trusts:
                 self._purge(now)
             if report.is_complete:
                 self._do_chores()
             return report
+        except RequestError as error:
+            self._note_trouble(error)
+            raise
         finally:
             self._give_lease_back()
+
+    def _note_trouble(self, error: RequestError) -> None:
+        """For whoever asks how the store is, in any process. By its code: the log has the rest."""
+        try:
+            self._notes.save(replace(self._notes.load(), trouble=error.code))
+        except RequestError:
+            pass  # a disk that takes no note is told as one that cannot be written
 
     def _stock(self, report: Report) -> Stock:
         return Stock(report.files, report.stored, report.versions, int(self._clocks().wall * 1000))

@@ -48,7 +48,8 @@ class SweepFile:
                 with open(self._file, encoding="utf-8") as file:
                     values = json.load(file)
                 last, trusted, tidied = (_moment(values.get(name)) for name in _FIELDS)
-                return Swept(last, trusted, tidied, Stock(**values.get("stock", {})))
+                stock = Stock(**values.get("stock", {}))
+                return Swept(last, trusted, tidied, stock, str(values.get("trouble", "")))
             except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
                 return Swept()
 
