@@ -33,18 +33,20 @@ class StoreProbe:
 
         Nothing is synced: on a disk that is busy that may take longer than anybody waits here.
         """
-        free = None
         try:
             # Uploads go to the folder that was opened at the start, also when its mount has gone from the path since,
             # where nobody would find them again.
             if _identity(self._root) != self._identity:
                 return Store(ANOTHER)
             info = os.statvfs(self._root)
-            free = info.f_bavail * info.f_frsize
+        except OSError as error:
+            return Store(_told(error))
+        free, swept = info.f_bavail * info.f_frsize, self._swept()
+        try:
             self._write()
         except OSError as error:
-            return Store(error.strerror or type(error).__name__, free, self._swept())
-        return Store("", free, self._swept())
+            return Store(_told(error), free, swept)
+        return Store("", free, swept)
 
     def _write(self) -> None:
         fd, name = self._staging.create()
@@ -59,6 +61,10 @@ class StoreProbe:
             return self._notes.load()
         except RequestError:
             return None
+
+
+def _told(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _identity(path: str) -> tuple[int, int]:
