@@ -1,6 +1,7 @@
 """hmacfs status: how a running server is and what it does, once or as a view that stays."""
 
 import json
+import math
 import signal
 import sys
 import time
@@ -22,6 +23,14 @@ LEAST_SECONDS, MOST_SECONDS = 0.2, 3600.0
 _EXIT: dict[str, int] = {Condition.READY: 0, Condition.DEGRADED: 3, Condition.NOT_READY: 4}
 
 
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # which is in every range
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 class _Shows(Protocol):
     """What a view does with each answer."""
 
@@ -34,7 +43,7 @@ class _Shows(Protocol):
 @click.option(
     "--watch",
     "seconds",
-    type=click.FloatRange(LEAST_SECONDS, MOST_SECONDS),
+    type=_Seconds(LEAST_SECONDS, MOST_SECONDS),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
