@@ -128,7 +128,7 @@ class _Scrape:
         """From the text itself, so that both always agree."""
         try:
             text = self._text.get()
-        except TimeoutError:
+        except OSError:  # TimeoutError too
             return None
         uploads, downloads = (_value(text, families.OURS + name) for name in ("uploads_total", "downloads_total"))
         return Completed(uploads, downloads)
