@@ -294,7 +294,8 @@ def times(count: int, question: Callable[[], list[str]]) -> list[list[str]]:
 
 
 def test_workers_over_the_memory_limit_degrade_the_server(tmp_path: Path) -> None:
-    with Server(tmp_path, MaxMemoryMB=1) as server:
+    never_replaced = {"hmacfs.server.worker:_LEAST_AGE_SECONDS": 3600.0}
+    with Server(tmp_path, MaxMemoryMB=1, constants=never_replaced) as server:
         until(lambda: codes(server) == ["memory-over-limit"], "it is told")
 
         assert ready(server)[0] == 200
