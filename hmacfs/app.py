@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, guards, resumption, retention, secretring
+from hmacfs import boot, configfile, guards, operations, resumption, retention, secretring, watching
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed
@@ -191,7 +191,9 @@ def create_app(
         history=History(versions, downloads, shop.authority.check_download) if versions else None,
     )
     app = _application(site, shop.admission)
-    app.counting, app.operations = counting, counting.operations(Sources(board, shop.bans, shop.state))
+    sources = Sources(board, shop.bans, shop.state, operations.store_figures(settings))
+    answers = watching.answers(settings, shop, sources, counting.completed)
+    app.counting, app.operations = counting, counting.operations(sources, answers)
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(

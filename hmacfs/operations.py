@@ -10,12 +10,13 @@ from hmacfs.offload import make_pool
 from hmacfs.services.bans import BanList
 from hmacfs.services.observer import OTHER, SLOT, UPLOAD, Observer
 from hmacfs.services.observers import Observers
+from hmacfs.services.status import Completed
 from hmacfs.settings import Settings, operations_address
 from hmacfs.state.failover import SharedState
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import figures, fsutil
 from hmacfs.storage.figures import Figures
-from hmacfs.telemetry import exposition
+from hmacfs.telemetry import exposition, families
 from hmacfs.telemetry.counters import Counters
 from hmacfs.telemetry.exposition import Exposition, Reading
 from hmacfs.telemetry.latest import Latest
@@ -24,8 +25,8 @@ from hmacfs.web.operations import Answer, Operations
 from hmacfs.web.reply import Reply
 from hmacfs.web.requests import Environ
 
-METRICS = "/metrics"
-PATHS = (METRICS, "/health/live", "/health/ready", "/status.json")
+METRICS, LIVE, READY, STATUS = "/metrics", "/health/live", "/health/ready", "/status.json"
+PATHS = (METRICS, LIVE, READY, STATUS)
 """Every path of operations; each is a value of the label ``path``."""
 
 _TEXT_FRESH, _TEXT_PATIENCE = 1.0, 5.0
@@ -40,6 +41,14 @@ class Sources:
     board: Scoreboard
     bans: BanList
     state: SharedState
+    figures: Latest[Figures]
+
+
+def store_figures(settings: Settings) -> Latest[Figures]:
+    """Figures of the store, in bounded time. In a thread of their own: a disk that hangs must not keep the rest from
+    being told."""
+    look = partial(make_pool(1).run, figures.of_store, settings.store_dir)
+    return Latest(look, fresh=_STORE_FRESH, patience=_STORE_PATIENCE)
 
 
 class Counting:
@@ -54,6 +63,7 @@ class Counting:
         self._folder = folder if settings.metrics_enabled else ""
         self._counters: Counters | None = None
         self._observer: MetricsObserver | None = None
+        self._scrape: _Scrape | None = None
         if self._folder:
             counters = self._counters = Counters(self._folder, board.slot, _routes(settings.upload_sub_dir))
             self._observer = MetricsObserver(counters, board.add_stored)
@@ -68,6 +78,10 @@ class Counting:
             self._counters.histogram("disk_queue_seconds").observe_all(offload.waits)
             self._counters.histogram("fsync_duration_seconds").observe_all(fsutil.sync_seconds)
 
+    def completed(self) -> Completed | None:
+        """What all workers have completed, at most a second old; None where that is not known."""
+        return self._scrape.completed() if self._scrape is not None else None
+
     def operations(self, sources: Sources, answers: Mapping[str, Answer] | None = None) -> Operations:
         """What answers the paths of operations; nothing where MetricsEnabled is false.
 
@@ -81,7 +95,7 @@ class Counting:
             return Operations({**(answers or {})}, is_apart=is_apart)
         for backend in sources.state.names:
             self._counters.counter("backend_errors_total", backend)
-        scrape = _Scrape(self, self._settings, self._folder, sources, self._observer)
+        scrape = self._scrape = _Scrape(self, self._folder, sources, self._observer)
         counters = self._counters
         return Operations(
             {METRICS: scrape.answer, **(answers or {})},
@@ -91,22 +105,17 @@ class Counting:
 
 
 class _Scrape:
-    def __init__(
-        self, counting: Counting, settings: Settings, folder: str, sources: Sources, observer: MetricsObserver
-    ) -> None:
+    def __init__(self, counting: Counting, folder: str, sources: Sources, observer: MetricsObserver) -> None:
         self._counting = counting
         self._sources = sources
         self._observer = observer
         self._exposition = Exposition(folder, self._gauges)
         self._threads = make_pool(1)
-        disk = make_pool(1)  # a thread of its own: a disk that hangs must not keep the rest from being told
-        look = partial(disk.run, figures.of_store, settings.store_dir)
-        self._store: Latest[Figures] = Latest(look, fresh=_STORE_FRESH, patience=_STORE_PATIENCE)
         self._text: Latest[bytes] = Latest(self._make, fresh=_TEXT_FRESH, patience=_TEXT_PATIENCE)
 
     def answer(self, _environ: Environ) -> Reply:
         try:
-            self._store.get()
+            self._sources.figures.get()
         except Exception:  # noqa: BLE001, S110 - the last known figures, or none; who asks for health hears why
             pass
         try:
@@ -114,6 +123,15 @@ class _Scrape:
         except TimeoutError as error:
             raise StorageBusy("the metrics were not read in time") from error
         return Reply(200, [("Content-Type", exposition.CONTENT_TYPE), ("Content-Length", str(len(text)))], text)
+
+    def completed(self) -> Completed | None:
+        """From the text itself, so that both always agree."""
+        try:
+            text = self._text.get()
+        except OSError:  # TimeoutError too
+            return None
+        uploads, downloads = (_value(text, families.OURS + name) for name in ("uploads_total", "downloads_total"))
+        return Completed(uploads, downloads)
 
     def _make(self) -> bytes:
         self._counting.tick()
@@ -135,7 +153,7 @@ class _Scrape:
             "hmac_file_server_backend_up": {name: name not in serving.down for name in self._sources.state.names},
             "hmac_file_server_build_info": {__version__: 1},
         }
-        if (store := self._store.value) is not None:
+        if (store := self._sources.figures.value) is not None:
             stock = store.stock
             files, stored = self._sources.board.stored(stock.counted_ms, stock.files, stock.stored)
             readings |= {
@@ -157,3 +175,10 @@ def _routes(prefix: str) -> dict[str, str]:
         OTHER: OTHER,
         **{path: path for path in PATHS},
     }
+
+
+def _value(text: bytes, name: str) -> int:
+    """Of a counter without labels."""
+    start = f"\n{name} ".encode()
+    _, found, rest = text.partition(start)
+    return int(float(rest.partition(b"\n")[0])) if found else 0

@@ -15,6 +15,7 @@ from hmacfs.configfile import Loaded
 from hmacfs.core import contenttype
 from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
+from hmacfs.units import Address
 
 if TYPE_CHECKING:
     from hmacfs.state.failover import SharedState
@@ -112,8 +113,10 @@ def public_url(settings: Settings) -> str:
     """Scheme and host that people see, without a slash at the end."""
     if settings.base_url:
         return settings.base_url.rstrip("/")
-    address = settings.listen_port
-    if address.path:
-        return "http://localhost"
+    return "http://localhost" if settings.listen_port.path else f"http://{reachable(settings.listen_port)}"
+
+
+def reachable(address: Address) -> str:
+    """Host and port, as in a URL, by which a TCP address to listen on is reached from this machine."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
-    return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -6,7 +6,9 @@ import ssl
 from dataclasses import dataclass
 
 from hmacfs import __version__
+from hmacfs.cli.common import reachable
 from hmacfs.settings import Settings
+from hmacfs.units import Address
 
 TIMEOUT = 900.0
 """Seconds of silence, as the server's own ReadTimeout and WriteTimeout are by default."""
@@ -16,15 +18,15 @@ AGENT = {"User-Agent": f"hmacfs/{__version__}"}
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """Args: path: of the server's Unix socket."""
+    """Args: path: of the server's Unix socket. seconds: of silence."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT, blocksize=BLOCK)
+    def __init__(self, path: str, seconds: float = TIMEOUT) -> None:
+        super().__init__("localhost", timeout=seconds, blocksize=BLOCK)
         self.path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
@@ -56,6 +58,18 @@ def connection(settings: Settings | None, scheme: str, netloc: str) -> http.clie
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(netloc, timeout=TIMEOUT, blocksize=BLOCK, context=context)
     return http.client.HTTPConnection(netloc, timeout=TIMEOUT, blocksize=BLOCK)
+
+
+def connection_to(address: Address, seconds: float) -> http.client.HTTPConnection:
+    """Likewise, to a server of this machine.
+
+    Args:
+        address: that it listens on.
+        seconds: of silence after which it counts as dead.
+    """
+    if address.path:
+        return _UnixConnection(address.path, seconds)
+    return http.client.HTTPConnection(reachable(address), timeout=seconds)
 
 
 def trouble(connection: http.client.HTTPConnection, error: OSError | http.client.HTTPException) -> Trouble:

@@ -11,6 +11,7 @@ from hmacfs.cli.reindex import reindex
 from hmacfs.cli.secret import secret
 from hmacfs.cli.serve import serve
 from hmacfs.cli.sign import sign
+from hmacfs.cli.status import status
 from hmacfs.cli.sweep import sweep
 from hmacfs.cli.transfer import get, put
 from hmacfs.cli.uploads import uploads
@@ -22,7 +23,7 @@ def main() -> None:
     """A file server for the upload links that XMPP servers sign."""
 
 
-for command in (serve, check, config, secret, sign, put, get, delete, uploads, reindex, sweep, bans):
+for command in (serve, check, config, secret, sign, put, get, delete, uploads, reindex, sweep, bans, status):
     main.add_command(command)
 
 

@@ -56,12 +56,14 @@ class Swept:
         trusted: of the last one whose clock was believed.
         tidied: when unfinished uploads were looked for.
         stock: what the last one that came to its end left.
+        trouble: the code of the error that ended the last one; empty where it came to its end.
     """
 
     last: Moment | None = None
     trusted: Moment | None = None
     tidied: Moment | None = None
     stock: Stock = Stock()
+    trouble: str = ""
 
 
 def has_run_ahead(trusted: Moment | None, now: Moment) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hmacfs.core.wallclock import Moment, Stock, Swept, has_run_ahead, is_due
-from hmacfs.errors import StateUnavailable
+from hmacfs.errors import RequestError, StateUnavailable
 from hmacfs.services.grounds import Means
 from hmacfs.services.sweep import LEAST_REST, Report, Sweep, remove_stale_uploads
 from hmacfs.state.base import Upkeep
@@ -139,15 +139,26 @@ class Janitor:
             trusts = self._trusts(swept, now, sweep, force=force)
             report = sweep.run(by_age=trusts)
             stock = self._stock(report) if report.is_complete else swept.stock
+            trouble = "" if report.is_complete else swept.trouble
             if trusts or report.is_complete:
-                self._notes.save(Swept(now, now if trusts else swept.trusted, now, stock))
+                self._notes.save(Swept(now, now if trusts else swept.trusted, now, stock, trouble))
             if trusts:
                 self._purge(now)
             if report.is_complete:
                 self._do_chores()
             return report
+        except Exception as error:
+            self._note_trouble(error.code if isinstance(error, RequestError) else RequestError.code)
+            raise
         finally:
             self._give_lease_back()
+
+    def _note_trouble(self, code: str) -> None:
+        """For whoever asks how the store is, in any process. The log has the rest."""
+        try:
+            self._notes.save(replace(self._notes.load(), trouble=code))
+        except RequestError:
+            pass  # a disk that takes no note is told as one that cannot be written
 
     def _stock(self, report: Report) -> Stock:
         return Stock(report.files, report.stored, report.versions, int(self._clocks().wall * 1000))

@@ -5,6 +5,7 @@ clears a slot when its worker is gone. Sums over all slots may be a moment old.
 """
 
 import mmap
+import time
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -52,6 +53,8 @@ class Scoreboard:
         self._swept = memoryview(mmap.mmap(-1, 8 * len(_NO_SWEEP))).cast("q")
         self._base = 0
         self._clients: dict[str, tuple[int, int]] = {}
+        self.began = time.monotonic()
+        """When the server started, in monotonic seconds; a reload changes nothing."""
 
     # In the master
 
@@ -114,6 +117,10 @@ class Scoreboard:
     def load(self) -> Load:
         cpu, uploads, downloads = self._sum(_CPU) / 100, self._sum(_UPLOADS), self._sum(_DOWNLOADS)
         return Load(self._sum(_MEMORY), cpu, self._sum(_GREENLETS), self._sum(_CONNECTIONS), uploads, downloads)
+
+    def workers(self) -> int:
+        """How many there are; those too that a reload is about to replace."""
+        return self._sum(_IN_USE)
 
     # What the store holds: as of the last sweep, and what came and went since. Outlives workers, as sums of all do.
 

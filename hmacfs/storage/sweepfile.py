@@ -53,7 +53,8 @@ class SweepFile:
             try:
                 values = json.loads(private.read_private(self._file, _MOST_BYTES))
                 last, trusted, tidied = (_moment(values.get(name)) for name in _FIELDS)
-                return Swept(last, trusted, tidied, _stock(values.get("stock")))
+                stock, trouble = _stock(values.get("stock")), str(values.get("trouble", ""))
+                return Swept(last, trusted, tidied, stock, trouble)
             except (FileNotFoundError, IsADirectoryError, *_DAMAGED):
                 return Swept()
 

@@ -262,7 +262,7 @@ def test_it_keeps_listening_through_a_reload_and_a_change_is_told(tmp_path: Path
         assert len(server.lines("MetricsPort change with a restart only")) == 1
 
 
-def test_an_empty_key_serves_them_on_the_main_listener(tmp_path: Path) -> None:
+def test_an_empty_metrics_port_serves_them_on_the_main_listener(tmp_path: Path) -> None:
     with Server(tmp_path, MetricsPort="") as server:
         assert http.put(server, "a", b"x").status == 201
 
@@ -272,7 +272,7 @@ def test_an_empty_key_serves_them_on_the_main_listener(tmp_path: Path) -> None:
         assert len(server.lines("Listening on")) == 1
 
 
-def test_without_metrics_nothing_listens_and_nothing_is_counted(tmp_path: Path) -> None:
+def test_without_metrics_enabled_nothing_listens_and_nothing_is_counted(tmp_path: Path) -> None:
     with Server(tmp_path, MetricsEnabled=False) as server:
         with pytest.raises(ConnectionRefusedError):
             Connection(server.operations)

@@ -519,3 +519,42 @@ def test_what_was_noted_stands_until_the_next_sweep_has_ended(yard: Yard) -> Non
     ended.sweep()
 
     assert SweepFile(str(yard.shelf.store)).load().stock == noted
+
+
+def test_a_sweep_that_fails_is_noted_until_one_comes_to_its_end(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = SweepFile(str(yard.shelf.store))
+    janitor = yard.janitor()
+    monkeypatch.setattr(module.Sweep, "run", failing)
+
+    with pytest.raises(StorageFailed):
+        janitor.sweep()
+    after_failure = notes.load()
+    monkeypatch.undo()
+    janitor.sweep()
+
+    assert after_failure.trouble == "storage-failed"
+    assert after_failure.last is not None
+    assert notes.load().trouble == ""
+
+
+def test_a_sweep_that_was_ended_before_its_time_says_nothing_about_a_trouble(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = SweepFile(str(yard.shelf.store))
+    monkeypatch.setattr(module.Sweep, "run", failing)
+    with pytest.raises(StorageFailed):
+        yard.janitor().sweep()
+    monkeypatch.undo()
+    yard.files(200, age=0)
+    ended = yard.janitor()
+    ended.stop()
+
+    report = ended.sweep()
+
+    assert report is not None
+    assert not report.is_complete
+    assert notes.load().trouble == "storage-failed"
+
+
+def failing(*_args: object, **_more: object) -> None:
+    raise StorageFailed("Input/output error")

@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -381,3 +382,21 @@ def test_a_stop_is_seen_by_every_worker() -> None:
     board.note_stopping()
 
     assert board.is_stopping()
+
+
+def test_workers_are_counted_while_they_live() -> None:
+    board = Scoreboard(4)
+    slots = [board.claim() for _ in range(3)]
+
+    before = board.workers()
+    board.release(slots[1])
+
+    assert (before, board.workers()) == (3, 2)
+
+
+def test_the_board_is_as_old_as_the_server() -> None:
+    before = time.monotonic()
+
+    board = Scoreboard(1)
+
+    assert before <= board.began <= time.monotonic()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hmacfs.core.wallclock import Moment, Stock, Swept
 from hmacfs.storage import figures
-from hmacfs.storage.local import prepare
+from hmacfs.storage.storedir import prepare
 from hmacfs.storage.sweepfile import SweepFile
 
 

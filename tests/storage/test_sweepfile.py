@@ -30,9 +30,9 @@ def test_only_one_process_of_all_sweeps_at_a_time(store: str) -> None:
 def test_what_one_notes_another_reads(store: str) -> None:
     assert SweepFile(store).load() == Swept()
 
-    SweepFile(store).save(Swept(MOMENT, None, MOMENT))
+    SweepFile(store).save(Swept(MOMENT, None, MOMENT, trouble="storage-failed"))
 
-    assert SweepFile(store).load() == Swept(MOMENT, None, MOMENT)
+    assert SweepFile(store).load() == Swept(MOMENT, None, MOMENT, trouble="storage-failed")
     assert os.listdir(os.path.join(store, ".hmacfs")).count("sweep.json") == 1
 
 
