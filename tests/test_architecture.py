@@ -54,6 +54,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"__version__", "core", "errors", "offload", "services", "settings", "state", "storage", "telemetry", "web"},
         FRAMEWORKS | DRIVERS,
     ),
+    "watching": ({"services", "settings", "state", "telemetry"}, FRAMEWORKS | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hmacfs import units
-from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
+from hmacfs.cli.common import config_errors_told, config_option, fail, open_audit_log, settings_of, shared_state
 from hmacfs.errors import StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.services.observer import Observer
+from hmacfs.services.observers import Observers
 from hmacfs.services.sweep import Report
 from hmacfs.settings import Settings
 from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
+from hmacfs.telemetry.audit import AuditObserver
 
 if TYPE_CHECKING:
     from hmacfs.services.recorder import Recorder
@@ -39,7 +41,11 @@ def sweep(config_path: str | None, dry_run: bool, force: bool) -> None:
     observer = Printing("would remove" if dry_run else "removed")
     try:
         with shared_state(settings) as state:
-            report = _sweep(settings, state, observer, dry_run=dry_run, force=force)
+            told: Observer = observer
+            if not dry_run:
+                open_audit_log(settings)
+                told = Observers((observer, AuditObserver()))
+            report = _sweep(settings, state, told, dry_run=dry_run, force=force)
     except (StorageBusy, StorageFailed) as error:
         fail(f"the store cannot be swept: {error}.")
     if report is None:

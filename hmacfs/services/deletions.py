@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from hmacfs.errors import Gone, NotFound
 from hmacfs.services.authority import Authority, DeletionRequest
+from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Graves, Storage
@@ -15,6 +16,7 @@ class Deletions:
     Args:
         graves: remember that the path is gone, so that a replayed PUT does not bring the file back.
         check_rate: raises TooManyRequests for an address that came too often; None while that is off.
+        observer: told of what was deleted.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class Deletions:
         graves: Graves,
         retries: Retries,
         check_rate: Callable[[str], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -32,6 +35,7 @@ class Deletions:
         self._graves = graves
         self._retries = retries
         self._check_rate = check_rate
+        self._observer = observer or Observer()
 
     @property
     def are_possible(self) -> bool:
@@ -50,10 +54,12 @@ class Deletions:
             self._check_rate(request.client)
         path = request.path
         try:
-            self._retries.run(self._storage.open, path, with_content=False).close()
+            stored = self._retries.run(self._storage.open, path, with_content=False)
+            stored.close()
         except Gone:
             raise NotFound from None  # 410 is for GET and PUT alone (protocol, section 3)
         self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
         if not self._storage.delete(path):
             raise NotFound
         self._recorder.file_gone(path.raw.decode())
+        self._observer.deleted(str(path), stored.entity.size, request.client)

@@ -23,6 +23,7 @@ class Exchange:
         seconds: from the request head to the end of the answer.
         detail: what the log may say about a refusal beyond its code.
         hints: sentences about a refused signature that an operator can act on.
+        request_id: tells this request from all others, here and in the log of a proxy in front.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Exchange:
     seconds: float = 0.0
     detail: str = ""
     hints: tuple[str, ...] = field(default=())
+    request_id: str = ""
 
 
 class Observer:
@@ -47,8 +49,11 @@ class Observer:
     def answered(self, exchange: Exchange) -> None:
         """An answer has ended."""
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
-        """A file was published; ``name`` as ``core.paths.shown`` writes it."""
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+        """A file was published; ``name`` as ``core.paths.shown`` writes it, ``uploader`` where that is known."""
+
+    def deleted(self, name: str, size: int, client: str) -> None:
+        """A file was deleted for somebody who has signed for it. Args: client: address; empty for an unknown one."""
 
     def upload_expired(self, name: str) -> None:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
@@ -103,6 +108,12 @@ class Observer:
             seconds: how long; 0 until an operator lifts it.
             times: blocks in a row, this one included.
         """
+
+    def collecting(self) -> None:
+        """The loop stands still for the garbage collector (GCInterval)."""
+
+    def collected(self, seconds: float, found: int) -> None:
+        """It is over. Args: found: objects that nobody could reach any more."""
 
     def bans_lifted(self, count: int) -> None:
         """The secret has changed, so all bans were lifted."""

@@ -62,7 +62,7 @@ class MetricsObserver(Observer):
         elif exchange.route == SLOT and exchange.method == "DELETE":
             self._deleted("DELETE")
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
         self._uploads()
         self._upload_seconds(seconds)
         self._upload_size(size)
