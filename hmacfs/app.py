@@ -12,6 +12,7 @@ from hmacfs import boot, configfile, guards, operations, resumption, retention, 
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed
+from hmacfs.monitoring import Watch
 from hmacfs.operations import Counting, Sources
 from hmacfs.services.admission import Admission
 from hmacfs.services.bans import BanList
@@ -21,6 +22,7 @@ from hmacfs.services.downloads import DownloadRules, Downloads
 from hmacfs.services.history import History
 from hmacfs.services.janitor import Janitor
 from hmacfs.services.observer import Observer
+from hmacfs.services.publishing import Publishing
 from hmacfs.services.quotas import Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.secrets import Keyring, ReaskRules, Rotation
@@ -31,7 +33,7 @@ from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import storedir
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
-from hmacfs.telemetry import logs
+from hmacfs.telemetry import audit, logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
 from hmacfs.web.face import Resources
@@ -64,11 +66,13 @@ class Application(Flask):
         deduplicator: shares equal content; None where that is off.
         operations: answers requests for metrics and health.
         counting: what is counted in this process.
+        watch: what is told of it.
     """
 
     files: files.Files
     operations: Operations
     counting: Counting
+    watch: Watch
     admission: Admission
     state: SharedState
     recorder: Recorder
@@ -94,6 +98,7 @@ class Application(Flask):
     def tick(self) -> None:
         """The server calls this once a second."""
         self.counting.tick()
+        self.watch.tick()
 
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
@@ -107,6 +112,7 @@ class Application(Flask):
         self.janitor.start()
         # Not at the drain: uploads that finish during it are recorded too.
         atexit.register(self.stop)
+        self.watch.start()
 
     def stop(self) -> None:
         """Write what is still to be recorded, for 2 seconds at most, and leave the tiers."""
@@ -142,7 +148,8 @@ def create_app(
     keyring = Keyring(ring or Ring(secretring.read(settings)), time.time())
     board = board or Scoreboard()
     counting = Counting(settings, metrics_folder, board)
-    shop = workshop(settings, counting.observing(observer or logs.LogObserver()), board, keyring)
+    watch = Watch(settings, counting.observing(observer or logs.LogObserver()), board)
+    shop = workshop(settings, watch.observer, board, keyring)
     versions = shop.kept.versions if settings.enable_versioning else None
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
@@ -163,7 +170,7 @@ def create_app(
         deduplicator,
         quotas,
     )
-    downloads = _downloads(settings, shop)
+    downloads = _downloads(settings, shop, uploads.publishing)
     shop.admission.check_rate = guards.check_rate(settings, shop.state)
     site = files.Site(
         uploads=uploads,
@@ -194,6 +201,7 @@ def create_app(
     sources = Sources(board, shop.bans, shop.state, operations.store_figures(settings))
     answers = watching.answers(settings, shop, sources, counting.completed)
     app.counting, app.operations = counting, counting.operations(sources, answers)
+    app.watch = watch
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
     app.janitor = retention.janitor(
@@ -202,13 +210,13 @@ def create_app(
     return app
 
 
-def _downloads(settings: Settings, shop: Workshop) -> Downloads:
+def _downloads(settings: Settings, shop: Workshop, publishing: Publishing) -> Downloads:
     rules = DownloadRules(
         signed=settings.require_signed_downloads,
         may_change=lambda: settings.enable_versioning or bool(shop.authority.accepts_deleting),
         age=retention.policy(settings).age,
     )
-    return Downloads(shop.storage, shop.admission, shop.retries, shop.authority, rules)
+    return Downloads(shop.storage, shop.admission, shop.get_retries, shop.authority, rules, publishing=publishing)
 
 
 def _rotation(settings: Settings, keyring: Keyring) -> Rotation:
@@ -245,7 +253,8 @@ def create_app_from_environment() -> Application:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     if not logs.is_configured():
-        logs.configure(settings.log_level, settings.log_file)
+        logs.configure(settings.log_level, settings.log_file, settings.log_format)
+        audit.configure(settings.audit_log)
         for warning in loaded.warnings:
             logs.event(logging.WARNING, warning)
     return _started(create_app(settings, ring=secretring.committed(settings, partial(logs.event, logging.WARNING))))

@@ -20,7 +20,7 @@ from hmacfs.server.config import gunicorn_settings, worker_count
 from hmacfs.settings import Settings, operations_address
 from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import storedir
-from hmacfs.telemetry import logs
+from hmacfs.telemetry import audit, logs
 from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
 
 Announce = Callable[[Settings, Sequence[str]], None]
@@ -79,7 +79,11 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
             raise
         for problem in error.problems:
             logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
+        audit.write("reload", reason="refused")
         settings = _kept.settings
+    else:
+        if _kept.settings is not None:
+            audit.write("reload", reason="accepted")
     if _kept.settings is not None and settings.listen_port != _kept.settings.listen_port:
         logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
     settings = _with_old_operations(settings)
@@ -129,7 +133,8 @@ def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     storedir.prepare(settings.store_dir)
-    logs.configure(settings.log_level, settings.log_file)
+    logs.configure(settings.log_level, settings.log_file, settings.log_format)
+    audit.configure(settings.audit_log)
     ring = secretring.committed(
         settings, partial(logs.event, logging.WARNING), known=_kept.ring, tell=partial(logs.event, logging.INFO)
     )
@@ -148,6 +153,8 @@ def _may_reload() -> bool:
     problems = rehearsal.problems(path)
     for problem in problems:
         logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
+    if problems:
+        audit.write("reload", reason="refused")
     return not problems
 
 

@@ -24,6 +24,7 @@ A request error knows three things a client may see (a stable ``code``, an HTTP 
         +-- ExtensionRefused     403  extension-refused
         +-- TypeRefused          403  type-refused
         +-- NotFound             404  not-found
+        |   +-- NotPublishedYet  404  not-found
         |   +-- UnknownUpload    404  unknown-upload
         +-- MethodNotAllowed     405  method-not-allowed
         +-- BodyTimeout          408  body-timeout
@@ -211,6 +212,10 @@ class NotFound(RequestError):
     sentence = "There is no such file."
 
 
+class NotPublishedYet(NotFound):
+    """It is about to be there. For clients the same as NotFound."""
+
+
 class UnknownUpload(NotFound):
     code = "unknown-upload"
     sentence = "There is no such upload; ask for its offset, or begin anew."
@@ -368,8 +373,11 @@ class UnsupportedCoding(RequestError):
 
 
 class StorageFailed(RequestError):
+    """Attributes: may_pass: as failures of a network filesystem often do."""
+
     code, status = "storage-failed", 500
     sentence = "The storage failed."
+    may_pass = False
 
 
 class StorageBusy(RequestError):

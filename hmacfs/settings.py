@@ -145,7 +145,9 @@ class Settings:
     write_timeout: int = row("WriteTimeout", 900, TIMEOUT, "longest silence of a receiver")
     head_timeout: int = row("HeadTimeout", "10s", TIMEOUT, "to receive a request head")
     direct_downloads: str = row("DirectDownloads", "", OFFLOAD, "the proxy sends the bytes")
-    enable_get_retries: bool = later("EnableGetRetries", True, BOOLEAN, "look again briefly before a 404")
+    enable_get_retries: bool = row(
+        "EnableGetRetries", True, BOOLEAN, "a GET looks again, for a second, before it is refused for what may pass"
+    )
     chunking_enabled: bool = row("ChunkingEnabled", True, BOOLEAN, "chunks in any order")
     resumable_uploads_enabled: bool = row("ResumableUploadsEnabled", True, BOOLEAN, "resumable uploads")
     enable_interim_responses: bool = row("EnableInterimResponses", False, BOOLEAN, "104 responses")
@@ -213,10 +215,10 @@ class Settings:
     # Logs
     log_level: str = row("LogLevel", "info", LEVEL, "debug, info, warn or error")
     log_file: str = row("LogFile", "", PATH, "empty: standard output; reopened on SIGUSR1")
-    log_format: str = later("LogFormat", "text", choice("text", "json"), "text or json")
-    audit_log: str = later("AuditLog", "", PATH, "file of one JSON line per change")
-    monitor_interval: int = later("MonitorInterval", "10s", DURATION, "status line")
-    gc_interval: int = later("GCInterval", "30s", DURATION, "timed garbage collection")
+    log_format: str = row("LogFormat", "text", choice("text", "json"), "text, or one JSON object a line")
+    audit_log: str = row("AuditLog", "", PATH, "file of one JSON line per change; empty: none")
+    monitor_interval: int = row("MonitorInterval", "10s", DURATION, "time between two status lines; 0: none")
+    gc_interval: int = row("GCInterval", "30s", DURATION, "time between two garbage collections; 0: not timed")
 
 
 @cache

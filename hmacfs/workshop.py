@@ -19,7 +19,7 @@ from hmacfs.services.buffers import BufferPool
 from hmacfs.services.intake import Clocks, Intake, Pace
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
-from hmacfs.services.retrying import Retries
+from hmacfs.services.retrying import GET_FIRST_SECONDS, GET_SECONDS, Retries, may_pass
 from hmacfs.services.secrets import Keyring
 from hmacfs.settings import Settings
 from hmacfs.state.failover import SharedState
@@ -47,6 +47,7 @@ class Workshop:
     state: SharedState
     recorder: Recorder
     retries: Retries
+    get_retries: Retries
     clocks: Clocks
     bans: BanList
 
@@ -86,8 +87,27 @@ def workshop(settings: Settings, observer: Observer, board: Scoreboard, keyring:
     bans = guards.bans(settings, keyring, state, board, observer)
     authority.on_success = bans.succeeded
     return Workshop(
-        storage, kept, keyring, authority, admission, intake, observer, state, recorder, retries, clocks, bans
+        storage,
+        kept,
+        keyring,
+        authority,
+        admission,
+        intake,
+        observer,
+        state,
+        recorder,
+        retries,
+        _get_retries(settings),
+        clocks,
+        bans,
     )
+
+
+def _get_retries(settings: Settings) -> Retries:
+    """EnableGetRetries: as often as MaxRetries says, but in much less time."""
+    times = settings.max_retries if settings.enable_get_retries else 0
+    schedule = Schedule(times, min(GET_FIRST_SECONDS, settings.retry_delay))
+    return Retries(schedule, time.monotonic, time.sleep, random.random, longest=GET_SECONDS, repeats=may_pass)
 
 
 def _tell_tiers(observer: Observer, serving: Serving) -> None:

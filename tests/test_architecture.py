@@ -59,6 +59,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         | {"workshop"},
         FRAMEWORKS | DRIVERS,
     ),
+    "monitoring": ({"services", "settings", "state", "telemetry"}, FRAMEWORKS | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
         {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}

@@ -5,10 +5,19 @@ import time
 import click
 
 from hmacfs import units
-from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, settings_of, shared_state
+from hmacfs.cli.common import (
+    USAGE_ERROR,
+    config_errors_told,
+    config_option,
+    fail,
+    open_audit_log,
+    settings_of,
+    shared_state,
+)
 from hmacfs.core.bans import FOREVER, Ban
 from hmacfs.core.clientaddr import ProxyTrust, counted, folded
 from hmacfs.settings import Settings
+from hmacfs.telemetry import audit
 
 
 class _Duration(click.ParamType[int]):
@@ -59,9 +68,11 @@ def lift(config_path: str | None, everybody: bool, address: str | None) -> None:
     with shared_state(settings) as state:
         known = state.bans.read("").bans or []
         lifted = [ban.address for ban in known if everybody or ban.address == key]
+        open_audit_log(settings)
         state.bans.lift(lifted)
     active = [ban.address for ban in known if ban.address in lifted and ban.is_active(now)]
     for name in active:
+        audit.write("lift", address=name, reason="by hand")
         click.echo(f"Lifted: {name}")
     if not active:
         click.echo("Nobody was banned." if everybody else f"{key} was not banned.")
@@ -79,7 +90,10 @@ def add(config_path: str | None, seconds: int | None, address: str) -> None:
         fail(f"{address} is in TrustedProxies or NeverBan: such addresses are never banned.")
     ban = Ban(key, now, FOREVER if seconds is None else min(FOREVER, now + seconds), 0)
     with shared_state(settings) as state:
+        open_audit_log(settings)
         state.bans.save([ban])
+    length: int | str = "until-lifted" if ban.is_endless else ban.until - now
+    audit.write("ban", address=key, seconds=length, reason="by hand")
     click.echo(f"Banned: {_line(ban, now)}")
 
 

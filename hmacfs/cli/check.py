@@ -41,8 +41,8 @@ def _missing_driver(settings: Settings) -> list[str]:
 def _unwritable(settings: Settings) -> list[str]:
     """Problems with folders that would be made or written at start, judged for the user who runs the check."""
     places = [("StoreDir", settings.store_dir), ("StateDir", settings.state_dir)]
-    if settings.log_file:
-        places.append(("LogFile", os.path.dirname(settings.log_file)))
+    files = {"LogFile": settings.log_file, "AuditLog": settings.audit_log}
+    places += [(key, os.path.dirname(file)) for key, file in files.items() if file]
     problems = []
     for key, place in places:
         existing = place
@@ -52,6 +52,6 @@ def _unwritable(settings: Settings) -> list[str]:
             problems.append(f"{key}: {existing} is not a directory.")
         elif not os.access(existing, os.W_OK | os.X_OK):
             problems.append(f"{key}: {existing} may not be written by this user. Change its owner, or {key}.")
-        elif key == "LogFile" and existing != place:
-            problems.append(f"LogFile: the folder {place} does not exist.")
+        elif key in files and existing != place:
+            problems.append(f"{key}: the folder {place} does not exist.")
     return problems

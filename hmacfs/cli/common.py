@@ -15,6 +15,7 @@ from hmacfs.configfile import Loaded
 from hmacfs.core import contenttype
 from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
+from hmacfs.telemetry import audit
 from hmacfs.units import Address
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ def shared_state(settings: Settings) -> "Iterator[SharedState]":
         fail(f"no tier of shared state can be used: {reasons or 'none answers'}.")
     finally:
         state.stop()
+
+
+def open_audit_log(settings: Settings) -> None:
+    """What this command changes is told there from now on. Where it cannot be written the command goes on."""
+    try:
+        audit.configure(settings.audit_log)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"hmacfs: {problem}", err=True)
 
 
 def _refuse_root(settings: Settings) -> None:

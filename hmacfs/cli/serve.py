@@ -42,6 +42,8 @@ def _application() -> Any:
 
 def _announce(settings: Settings, _addresses: Sequence[str]) -> None:
     """What a person who has just started the server wants to know. No signed URL: this may be a journal."""
+    if settings.log_format == "json" and not settings.log_file:
+        return  # a program reads standard output, an object from each line
     script = os.path.join(os.path.dirname(sys.executable), "hmacfs")
     command = (script,) if os.path.exists(script) else (sys.executable, "-m", "hmacfs.cli.main")
     config = os.environ["HMACFS_CONFIG"]

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hmacfs import units
-from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
+from hmacfs.cli.common import config_errors_told, config_option, fail, open_audit_log, settings_of, shared_state
 from hmacfs.errors import StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
 from hmacfs.services.observer import Observer
+from hmacfs.services.observers import Observers
 from hmacfs.services.sweep import Report
 from hmacfs.settings import Settings
 from hmacfs.storage import partialfolders, storedir
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.telemetry import logs
+from hmacfs.telemetry.audit import AuditObserver
 
 if TYPE_CHECKING:
     from hmacfs.services.recorder import Recorder
@@ -40,7 +42,11 @@ def sweep(config_path: str | None, dry_run: bool, force: bool) -> None:
     observer = Printing("would remove" if dry_run else "removed")
     try:
         with shared_state(settings) as state:
-            report = _sweep(settings, state, observer, dry_run=dry_run, force=force)
+            told: Observer = observer
+            if not dry_run:
+                open_audit_log(settings)
+                told = Observers((observer, AuditObserver()))
+            report = _sweep(settings, state, told, dry_run=dry_run, force=force)
     except (StorageBusy, StorageFailed) as error:
         place = logs.place_of(error)
         fail(f"the store cannot be swept: {f'{place}: ' if place else ''}{error}.")
@@ -60,7 +66,7 @@ class Printing(Observer):
         self._verb = verb
         self.has_doubts = False
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:  # noqa: ARG002
         which = f" version {version}" if version else ""
         click.echo(f"{self._verb} {name}{which} ({reason}, {units.shown_size(size)})")
 

@@ -19,7 +19,7 @@ class Deletions:
     Args:
         graves: remember that the path is gone, so that a replayed PUT does not bring the file back.
         check_rate: raises TooManyRequests for an address that came too often; None while that is off.
-        observer: told of what went; nobody where it is None.
+        observer: told of what was deleted.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Deletions:
             self._check_rate(request.client)
         path = request.path
         try:
-            self._retries.run(self._storage.open, path, with_content=False).close()
+            stored = self._retries.run(self._storage.open, path, with_content=False)
+            stored.close()
         except Gone:
             raise NotFound from None  # 410 is for GET and PUT alone (protocol, section 3)
         self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
@@ -66,5 +67,5 @@ class Deletions:
             raise NotFound
         self._recorder.file_deleted(path.raw.decode())
         for version in deleted.versions:
-            self._observer.file_removed(str(path), version.size, REASON, version.number)
-        self._observer.file_removed(str(path), deleted.size, REASON, 0)
+            self._observer.file_removed(str(path), version.size, REASON, version.number, request.client)
+        self._observer.file_removed(str(path), deleted.size, REASON, 0, request.client)

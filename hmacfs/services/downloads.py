@@ -9,9 +9,10 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
 from hmacfs.core.retention import AgeRule
 from hmacfs.core.signature import Claim
-from hmacfs.errors import Gone, PreconditionFailed
+from hmacfs.errors import Gone, NotFound, NotPublishedYet, PreconditionFailed
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority
+from hmacfs.services.publishing import Publishing
 from hmacfs.services.retrying import Retries
 from hmacfs.storage.base import Entity, Storage, Stored
 
@@ -97,8 +98,10 @@ class Downloads:
     """The use case of GET and HEAD.
 
     Args:
+        retries: of opening a file.
         authority: judges signatures; needed where the rules want them.
         clock: Unix seconds.
+        publishing: what this worker is about to publish.
     """
 
     def __init__(
@@ -109,8 +112,10 @@ class Downloads:
         authority: Authority | None = None,
         rules: DownloadRules | None = None,
         clock: Callable[[], float] = time.time,
+        publishing: Publishing | None = None,
     ) -> None:
         self._storage = storage
+        self._publishing = publishing or Publishing()
         self._admission = admission
         self._retries = retries
         self._authority = authority
@@ -130,7 +135,7 @@ class Downloads:
         signed: int | None = None
         if self._rules.signed and opener is None and self._authority is not None:
             signed = self._authority.check_download(request)
-        stored = self._retries.run(opener or self._storage.open, request.path, with_content=not request.head)
+        stored = self._retries.run(opener or self._found, request.path, with_content=not request.head)
         try:
             download = _plan(request, stored, self._cache_control(stored, signed, cache_control))
             has_body = download.length and not request.head and not download.offloaded
@@ -145,6 +150,16 @@ class Downloads:
             raise
         stored.close()
         return download
+
+    def _found(self, path: SlotPath, *, with_content: bool) -> Stored:
+        """As Storage.open. Raises NotPublishedYet for a path that gets its file at this moment."""
+        was_underway = path in self._publishing
+        try:
+            return self._storage.open(path, with_content=with_content)
+        except NotFound:
+            if was_underway or path in self._publishing:
+                raise NotPublishedYet from None
+            raise
 
     def _cache_control(self, stored: Stored, signed: int | None, special: str) -> str:
         """How long others may keep it.

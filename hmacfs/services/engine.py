@@ -244,7 +244,8 @@ class Engine:
         digest = self._verified(partial, wanted)
         token_digest = header.key if header.face == "session" else ""
         metadata = Metadata(header.content_type, digest, token_digest, header.uploader, header.expires_at)
-        return partial.publish(metadata, conditions), metadata
+        with self._uploads.publishing.of(header.path):
+            return partial.publish(metadata, conditions), metadata
 
     def _judge(self, partial: PartialUpload) -> None:
         """The content, as it lies on the disk: its first bytes may have come last, or in pieces too short to tell.

@@ -23,6 +23,7 @@ class Exchange:
         seconds: from the request head to the end of the answer.
         detail: what the log may say about a refusal beyond its code.
         hints: sentences about a refused signature that an operator can act on.
+        request_id: tells this request from all others, here and in the log of a proxy in front.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Exchange:
     seconds: float = 0.0
     detail: str = ""
     hints: tuple[str, ...] = field(default=())
+    request_id: str = ""
 
 
 class Observer:
@@ -47,8 +49,8 @@ class Observer:
     def answered(self, exchange: Exchange) -> None:
         """An answer has ended."""
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
-        """A file was published; ``name`` as ``core.paths.shown`` writes it."""
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+        """A file was published; ``name`` as ``core.paths.shown`` writes it, ``uploader`` where that is known."""
 
     def upload_expired(self, name: str) -> None:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
@@ -67,12 +69,13 @@ class Observer:
     def sharing_failed(self, name: str, error: RequestError) -> None:
         """A file could not be compared with an earlier one; it stays as it is."""
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         """A file was deleted, by a sweep or for who signed for it. Versions that go along are told one by one.
 
         Args:
             reason: the key of the rule, "claim" for the file's own end, or "DELETE".
             version: number of an old version, 0 for the file itself.
+            client: address of who deleted it; empty for a sweep, and for an unknown one.
         """
 
     def leftover_removed(self, kind: str, name: str) -> None:
@@ -108,6 +111,12 @@ class Observer:
             seconds: how long; 0 until an operator lifts it.
             times: blocks in a row, this one included.
         """
+
+    def collecting(self) -> None:
+        """The loop stands still for the garbage collector (GCInterval)."""
+
+    def collected(self, seconds: float, found: int) -> None:
+        """It is over. Args: found: objects that nobody could reach any more."""
 
     def bans_lifted(self, count: int) -> None:
         """The secret has changed, so all bans were lifted."""

@@ -18,9 +18,9 @@ class Observers(Observer):
         for listener in self._listeners:
             listener.answered(exchange)
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
         for listener in self._listeners:
-            listener.upload_completed(name, size, seconds)
+            listener.upload_completed(name, size, seconds, uploader)
 
 
 def _teller(name: str) -> Callable[..., None]:

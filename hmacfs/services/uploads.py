@@ -15,6 +15,7 @@ from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.deduplicator import Deduplicator
 from hmacfs.services.intake import Body, Clocks, Intake, Write, both
 from hmacfs.services.observer import Observer
+from hmacfs.services.publishing import Publishing
 from hmacfs.services.quotas import Quotas
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
@@ -66,6 +67,7 @@ class Uploads:
         self._versions = versions
         self._deduplicator = deduplicator
         self._quotas = quotas or Quotas()
+        self.publishing = Publishing()
 
     @property
     def replaces(self) -> bool:
@@ -112,7 +114,7 @@ class Uploads:
         )
         self._recorder.file_stored(row)
         self._quotas.settle(path, total, metadata.uploader)
-        self._observer.upload_completed(str(path), total, seconds)
+        self._observer.upload_completed(str(path), total, seconds, row.uploader)
         for gone in self._versions.pruned() if self._versions is not None else ():
             self._observer.version_removed(str(gone.path or "-"), gone.number, gone.freed, gone.reason)
         if self._deduplicator is not None:
@@ -171,7 +173,8 @@ class Uploads:
             hasher.update(content)
         metadata = metadata_of(request, verified(hasher, request))
         watch = self._first_block(request)
-        entity = self._storage.store(request.path, content, metadata, request.conditions, watch=watch)
+        with self.publishing.of(request.path):
+            entity = self._storage.store(request.path, content, metadata, request.conditions, watch=watch)
         progress.wrote(request.total)
         return entity, metadata
 
@@ -189,7 +192,8 @@ class Uploads:
             try:
                 self._intake.collect(body, request.total, write)
                 metadata = metadata_of(request, verified(hasher, request))
-                return staged.publish(metadata, request.conditions), metadata
+                with self.publishing.of(request.path):
+                    return staged.publish(metadata, request.conditions), metadata
             finally:
                 staged.discard()
 

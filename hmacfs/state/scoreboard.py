@@ -11,11 +11,11 @@ from hashlib import blake2b
 
 _FAILING = 3
 """Places for the first addresses whose MAC was wrong."""
-_FIELDS = 14 + _FAILING
+_FIELDS = 16 + _FAILING
 _PENDING, _WRITTEN, _MEMORY, _IN_USE, _SUCCEEDED, _TOLD, _FAILED, _CPU, _GREENLETS, _CONNECTIONS, *_MORE = range(
     _FIELDS
 )
-_UPLOADS, _DOWNLOADS, _FILES, _BYTES, *_ADDRESSES = _MORE
+_UPLOADS, _DOWNLOADS, _FILES, _BYTES, _REQUESTS, _COLLECTIONS, *_ADDRESSES = _MORE
 _CLIENTS = 1024
 """Places for client addresses in a slot, each a 64-bit digest and a count."""
 _PROBES = 16
@@ -51,6 +51,7 @@ class Scoreboard:
         self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
         self._stopping = mmap.mmap(-1, 1)
         self._swept = memoryview(mmap.mmap(-1, 8 * len(_NO_SWEEP))).cast("q")
+        self._told = memoryview(mmap.mmap(-1, 16)).cast("q")
         self._base = 0
         self._clients: dict[str, tuple[int, int]] = {}
         self.began = time.monotonic()
@@ -121,6 +122,37 @@ class Scoreboard:
     def workers(self) -> int:
         """How many there are; those too that a reload is about to replace."""
         return self._sum(_IN_USE)
+
+    # Who tells of all workers now and then.
+
+    def add_work(self, requests: int, collections: int) -> None:
+        """This worker answered so many more requests, and collected garbage so many more times."""
+        self._words[self._base + _REQUESTS] += requests
+        self._words[self._base + _COLLECTIONS] += collections
+
+    def collections(self) -> int:
+        return self._sum(_COLLECTIONS)
+
+    def turn(self, now: float, interval: float) -> int | None:
+        """Whether it is this worker that tells of all, ``interval`` seconds after the last time: how many requests were
+        answered since. None where it is not.
+
+        The lowest slot tells; where that does not, being about to end, the next one does a second later.
+
+        Args:
+            now: monotonic seconds.
+        """
+        moment, period = int(now * 1000), int(interval * 1000)
+        due, before = self._told
+        if not due or due > moment + period:  # the first time, or the interval has become shorter
+            self._told[0] = moment + period
+            return None
+        lower = sum(self._words[_IN_USE : self._base + _IN_USE : _SLOT_WORDS])
+        if moment < due + 1000 * lower:
+            return None
+        requests = self._sum(_REQUESTS)
+        self._told[0], self._told[1] = (due if moment < due + period else moment) + period, requests
+        return requests - before
 
     # What the store holds: as of the last sweep, and what came and went since. Outlives workers, as sums of all do.
 

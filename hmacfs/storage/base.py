@@ -423,6 +423,8 @@ class Partials(Protocol):
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _BUSY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN))
+_PASSING = frozenset((errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
+"""What NFS says while its server is away for a moment, or has put another file in this one's place."""
 
 
 def translated(error: OSError) -> RequestError:
@@ -434,7 +436,9 @@ def translated(error: OSError) -> RequestError:
         return StorageBusy(detail)
     if error.errno == errno.ENAMETOOLONG:  # a filesystem with shorter names, such as eCryptfs
         return BadPath(detail)
-    return StorageFailed(detail)
+    failed = StorageFailed(detail)
+    failed.may_pass = error.errno in _PASSING
+    return failed
 
 
 class _Translating:

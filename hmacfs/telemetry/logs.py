@@ -1,62 +1,32 @@
-"""Log lines: ``INFO[2024-10-23T12:34:56Z] message key=value``, one line for each event, impossible to forge.
+"""Where log lines go, standard output or a file that is opened anew on SIGUSR1, and the observer that writes them.
 
 Handlers hang on named loggers and never on the root: gunicorn reopens files on SIGUSR1 for named loggers only.
 """
 
-import json
 import logging
 import os
-import re
 import sys
-import time
 from typing import Any
 
 from hmacfs.core import paths
 from hmacfs.errors import ConfigError, RequestError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
+from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.lines import FORMS, Form
 
 LOGGER = logging.getLogger("hmacfs")
 _SERVER_LOGGER = logging.getLogger("gunicorn.error")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-_LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 _METHODS = frozenset(("GET", "HEAD", "PUT", "OPTIONS", "POST", "PATCH", "DELETE"))
 _QUOTING = ("Invalid request from ip=", "Error handling request", "Ignored premature client disconnection")
 """How messages begin in which gunicorn repeats what a client sent."""
 
-_PLAIN = re.compile(r"[^\s\"=\\]+")
 
+class _Chosen:
+    """What ``configure`` was told last."""
 
-class _Stamp:
-    """Time stamps of whole seconds, each made once."""
-
-    second = -1
-    text = ""
-
-    @classmethod
-    def at(cls, second: int) -> str:
-        if second != cls.second:
-            cls.second, cls.text = second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-        return cls.text
-
-    @classmethod
-    def now(cls) -> str:
-        return cls.at(int(time.time()))
-
-
-class TextFormatter(logging.Formatter):
-    """The text form. ``record.fields`` holds the keys and values behind the message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = _Stamp.at(int(record.created))
-        level = _LEVEL_NAMES.get(record.levelname, record.levelname)
-        parts = [f"{level}[{moment}] {_one_line(record.getMessage())}"]
-        parts += [f"{key}={_value(value)}" for key, value in getattr(record, "fields", {}).items()]
-        line = " ".join(parts)
-        if record.exc_info and record.exc_info[0] is not None:
-            trace = self.formatException(record.exc_info)
-            line += "".join(f"\n    {_one_line(row)}" for row in trace.splitlines())
-        return line
+    form: Form = FORMS["text"]
 
 
 class NoRequestText(logging.Filter):
@@ -70,19 +40,24 @@ class NoRequestText(logging.Filter):
         return True
 
 
-def configure(level: str, file: str) -> None:
+def configure(level: str, file: str, form: str = "text") -> None:
     """Send our log and the server's to ``file``, or to standard output when it is empty. Repeating it is harmless.
+
+    Args:
+        form: LogFormat.
 
     Raises:
         ConfigError: the file cannot be opened.
     """
+    handler: logging.Handler
     try:
-        handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stdout)
+        handler = LineFile(file, "LogFile") if file else logging.StreamHandler(sys.stdout)
     except OSError as error:
         raise ConfigError(
             [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
         ) from error
-    handler.setFormatter(TextFormatter())
+    _Chosen.form = FORMS[form]
+    handler.setFormatter(_Chosen.form.formatter)
     for logger, filters in ((LOGGER, ()), (_SERVER_LOGGER, (NoRequestText(),))):
         for old in list(logger.handlers):
             logger.removeHandler(old)
@@ -100,15 +75,13 @@ def is_configured() -> bool:
 def write_line(line: str) -> None:
     """One line that needs no formatting, to where the log goes. It is in the file, or on its way, when this returns."""
     for handler in LOGGER.handlers:
-        if isinstance(handler, logging.StreamHandler):
-            stream = handler.stream
-            if stream is None:  # a file between its closing and its reopening: the handler opens it again
-                handler.handle(logging.makeLogRecord({"msg": line}))
-                continue
+        if isinstance(handler, LineFile):
+            handler.write(line)
+        elif isinstance(handler, logging.StreamHandler):
             try:
-                stream.write(line + "\n")
-                stream.flush()
-            except OSError:  # a full disk must not end the request that it would have told of
+                handler.stream.write(line + "\n")
+                handler.stream.flush()
+            except OSError:  # nobody reads it any more
                 handler.handleError(logging.makeLogRecord({"msg": line}))
 
 
@@ -116,6 +89,12 @@ def event(level: int, message: str, **fields: Any) -> None:
     """One line: the message, then the fields in their order."""
     if LOGGER.isEnabledFor(level):
         LOGGER.log(level, message, extra={"fields": fields})
+
+
+def _tell(message: str, **fields: Any) -> None:
+    """As ``event`` at info, for what happens often. Args: message: of text that ``core.paths.shown`` has written."""
+    if LOGGER.isEnabledFor(logging.INFO):
+        write_line(_Chosen.form.line("INFO", message, fields))
 
 
 class LogObserver(Observer):
@@ -126,17 +105,10 @@ class LogObserver(Observer):
         if not LOGGER.isEnabledFor(logging.INFO):
             return
         method = exchange.method if exchange.method in _METHODS else paths.shown(exchange.method.encode())
-        code = f" code={exchange.code}" if exchange.code else ""
-        detail = f" detail={_value(exchange.detail)}" if exchange.detail else ""
-        write_line(
-            f"INFO[{_Stamp.now()}] Incoming request: {method} {exchange.path} status={exchange.status}{code}{detail} "
-            f"received={exchange.received} sent={exchange.sent} seconds={exchange.seconds:.3f} "
-            f"client={exchange.client or '-'} protocol={exchange.protocol}"
-        )
+        write_line(_Chosen.form.request(exchange, method))
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
-        if LOGGER.isEnabledFor(logging.INFO):
-            write_line(f"INFO[{_Stamp.now()}] Upload completed: {name} in {seconds:.1f}s size={size}")
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+        _tell(f"Upload completed: {name} in {seconds:.1f}s", size=size)
 
     def upload_expired(self, name: str) -> None:
         event(logging.INFO, f"Unfinished upload removed: {name}", reason="SessionTTL")
@@ -150,17 +122,16 @@ class LogObserver(Observer):
     def sharing_failed(self, name: str, error: RequestError) -> None:
         event(logging.WARNING, f"Content not shared: {name}", code=error.code, detail=error.detail)
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
-        which = f" version={version}" if version else ""
-        if LOGGER.isEnabledFor(logging.INFO):
-            write_line(f"INFO[{_Stamp.now()}] File removed: {name} reason={reason} size={size}{which}")
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
+        which = {"version": version} if version else {}
+        _tell(f"File removed: {name}", reason=reason, size=size, **which)
 
     def leftover_removed(self, kind: str, name: str) -> None:
         event(logging.INFO, f"{kind.capitalize()} removed: {name}", reason="empty" if kind == "folder" else "orphan")
 
     def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
         level = logging.INFO if removed else logging.DEBUG
-        took = f"{seconds:.1f}"
+        took = round(seconds, 1)
         event(level, "Sweep done", files=files, stored=stored, removed=removed, freed=freed, seconds=took)
 
     def clock_doubted(self, expired: int, files: int) -> None:
@@ -190,6 +161,8 @@ class LogObserver(Observer):
         }
         for number, hint in enumerate(exchange.hints, start=1):
             fields[f"hint{number}"] = hint
+        fields["request_id"] = exchange.request_id or "-"
+        # The address stands last: fail2ban relies on it (contrib/fail2ban).
         event(logging.WARNING, "Signature refused", **fields, client=exchange.client or "-")
 
     def banned(self, address: str, seconds: int, times: int) -> None:
@@ -213,10 +186,17 @@ class LogObserver(Observer):
             place = f"{paths.shown(exchange.method.encode())} {exchange.path}"
             is_denied = "EACCES" in error.detail
             advice = "this user may not use it: change its owner" if is_denied else "look after the disk"
-            event(logging.ERROR, f"Storage failed in {place}", detail=error.detail, advice=advice)
+            told = {"detail": error.detail, "advice": advice, "request_id": exchange.request_id or "-"}
+            event(logging.ERROR, f"Storage failed in {place}", **told)
             return
         message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
-        LOGGER.error(message, exc_info=error)
+        LOGGER.error(message, exc_info=error, extra={"fields": {"request_id": exchange.request_id or "-"}})
+
+    def collecting(self) -> None:
+        event(logging.DEBUG, "Running manual garbage collection...", pid=os.getpid())
+
+    def collected(self, seconds: float, found: int) -> None:
+        event(logging.DEBUG, "Garbage collection completed.", found=found, seconds=round(seconds, 4), pid=os.getpid())
 
 
 def place_of(error: BaseException) -> str:
@@ -224,12 +204,3 @@ def place_of(error: BaseException) -> str:
     cause = error if isinstance(error, OSError) else error.__cause__
     name = cause.filename if isinstance(cause, OSError) else None
     return paths.shown(os.fsencode(name)) if isinstance(name, str | bytes) else ""
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def _value(value: Any) -> str:
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) and text.isprintable() else _one_line(json.dumps(text, ensure_ascii=False))

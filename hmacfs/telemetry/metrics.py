@@ -59,16 +59,14 @@ class MetricsObserver(Observer):
             self._sent(exchange)
         elif exchange.is_continued:
             self._resumed()
-        elif exchange.route == SLOT and exchange.method == "DELETE":
-            self._deleted("DELETE")
 
-    def upload_completed(self, name: str, size: int, seconds: float) -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
         self._uploads()
         self._upload_seconds(seconds)
         self._upload_size(size)
         self._stored(1, size)
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         self._deleted(reason)
         self._stored(-1, -size)
 

@@ -40,6 +40,8 @@ from hmacfs.web.cors import Cors
 from hmacfs.web.draft import DraftFace
 from hmacfs.web.face import UPLOAD_METHODS, UPLOADS, Face, Resources
 from hmacfs.web.reply import Reply
+from hmacfs.web.requestid import HEADER as REQUEST_ID
+from hmacfs.web.requestid import RequestIds
 from hmacfs.web.requests import Environ
 from hmacfs.web.responses import Offload
 from hmacfs.web.session import SessionFace
@@ -105,6 +107,7 @@ class Files:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._ids = RequestIds(site.trust)
 
     @property
     def _methods(self) -> str:
@@ -124,6 +127,7 @@ class Files:
             method=environ["REQUEST_METHOD"],
             path=_shown(url_path if raw is None else raw),
             client=site.trust.client(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")),
+            request_id=self._ids.of(environ),
         )
         if raw is not None:
             exchange.route = UPLOAD if raw.startswith(UPLOADS) else SLOT
@@ -139,16 +143,18 @@ class Files:
             site.observer.failed(exchange, error)
             reply = self._refusal(environ, exchange, RequestError())
         exchange.status = reply.status
+        reply.headers.append((REQUEST_ID, exchange.request_id))
         reply.headers += site.cors.headers(environ.get("HTTP_ORIGIN", ""))
         reply.on_close = lambda: self._finish(exchange, started)
         return reply
 
     def refuse(self, environ: Environ, known: RequestError, error: Exception) -> Reply:
         """The reply for an error outside of ``answer``."""
-        exchange = Exchange(environ["REQUEST_METHOD"], "-", "", status=known.status)
+        exchange = Exchange(environ["REQUEST_METHOD"], "-", "", status=known.status, request_id=self._ids.of(environ))
         if known.status >= 500:
             self._site.observer.failed(exchange, error)
         reply = self._refusal(environ, exchange, known)
+        reply.headers.append((REQUEST_ID, exchange.request_id))
         reply.headers += self._site.cors.headers(environ.get("HTTP_ORIGIN", ""))
         return reply
 

@@ -1,11 +1,14 @@
 """The log tells an operator what happened, and never a secret; nobody can write lines of their own into it."""
 
+import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.live.faces import Upload
 from tests.support.http import Connection, Headers, get, head_of, put, put_head, query_of, request, sign_v2, url_of
 from tests.support.polling import until
 from tests.support.server import Server
@@ -126,38 +129,121 @@ def test_the_secret_is_not_shown_at_start_nor_when_the_configuration_is_wrong(tm
     assert "'short'" not in server.output()
 
 
-def test_a_path_cannot_forge_a_line_or_reach_the_terminal(server: Server) -> None:
+@pytest.fixture(scope="module", params=["text", "json"])
+def formed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that writes all it can in one of the two forms."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with Server(folder, LogFormat=request.param, LogLevel="debug", LogFile=str(folder / "log")) as running:
+        yield running
+
+
+def log_of(server: Server) -> str:
+    return Path(server.keys["LogFile"]).read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def sent(server: Server, head: bytes, body: bytes = b"") -> None:
+    """Send a request that may be refused before all of it is there."""
+    with Connection(server.address) as connection:
+        try:
+            connection.send(head + body)
+            connection.half_close()
+            connection.read_to_end()
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+
+
+def test_a_client_cannot_forge_a_line_or_reach_the_terminal(formed: Server) -> None:
     forged = "INFO[2024-01-01T00:00:00Z] forged"
-    paths = [
-        f"log/x\n{forged}",
-        f"log/x\r\n{forged}",
-        f"log/x\u2028{forged}",
-        f"log/x\u2029{forged}",
-        f"log/x\u0085{forged}",
-        "log/\x1b[31mred\x1b[0m",
-        "log/\x9b31mred",
-        "log/\u202eright-to-left",
+    as_json = '"}\n{"time": "2024-01-01T00:00:00Z", "level": "info", "message": "forged"}'
+    bad = [
+        "\n",
+        "\r\n",
+        "\u2028",
+        "\u2029",
+        "\u0085",
+        "\x0b",
+        "\x0c",
+        "\x1c",
+        "\x00",
+        "\x1b[2J",
+        "\x9b31m",
+        "\u202e",
+        "\u2066",
+    ]
+    names = [f"log/x{each}{forged}" for each in bad] + [
+        as_json,
         'log/x" status=200 client="1.1.1.1',
         "log/x status=200",
     ]
-    for path in paths:
-        get(server, path)
-        put(server, path, b"x")
-        request(server, "PUT", url_of(server, path), [("Content-Length", "1")], b"x")
-    get(server, b"log/\xff\xfe")
-    request(server, "PUT", f"/upload/log/type?v2={WRONG}", [("Content-Type", f'a" {forged}'), ("Content-Length", "0")])
-    request(server, "GET", "/upload/log/last", [("X-Forwarded-For", forged), ("User-Agent", forged)])
-    line_with(server, "Incoming request: GET log/last")
+    names += ["log/" + "n" * 8000, "log/" + f"\x1b{forged}" * 200, "log/\\", "log/%0a%1b[0m"]
+    sent_paths = 0
+    for name in names:
+        get(formed, name)
+        put(formed, name[:900], b"x")
+        request(formed, "PUT", url_of(formed, name[:900]), [("Content-Length", "1")], b"x")
+        sent_paths += 3
+    get(formed, b"log/\xff\xfe\xed\xa0\x80")
+    wrong = [("Content-Length", "0"), ("Content-Type", f'a" {forged}'), ("X-Session-Token", "t" * 16)]
+    request(formed, "PUT", f"/upload/log/type?v2={WRONG}", wrong)
+    for value in (
+        forged,
+        f"x\x85{forged}",
+        f"x\x1b[2J{forged}",
+        f"x\x9b31m{forged}",
+        "x" * 8000,
+        as_json.replace("\n", " "),
+    ):
+        for name in (
+            "X-Forwarded-For",
+            "X-Request-ID",
+            "X-Session-Token",
+            "User-Agent",
+            "Content-Type",
+            "Authorization",
+        ):
+            sent(formed, head_of("PUT", "/upload/log/h?token=%0aINFO", [(name, value), ("Content-Length", "1")]), b"x")
+    for method in ("INFO[2024]", "G\x1bT", "A" * 500, "get", "PUT%0aINFO", "\u202eGET"):
+        sent(formed, head_of(method, "/upload/log/method"))
+    get(formed, "log/last")
+    until(lambda: "Incoming request: GET log/last" in log_of(formed), "the last request is logged")
 
-    output = server.output()
+    log = log_of(formed)
 
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202e]", output)
-    assert not [line for line in output.split("\n") if line.startswith(forged)]
-    log = output.partition("\n\n")[2].partition("\n\n")[2]  # behind the greeting
-    assert all(LINE.match(line) for line in log.split("\n") if line)
-    for line in server.lines("Incoming request"):
-        assert line.count(" status=") == 1
-        assert line.count(" client=") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", log)
+    lines = log.split("\n")[:-1]
+    requests = [line for line in lines if "Incoming request: " in line]
+    if formed.keys["LogFormat"] == "text":
+        assert all(LINE.match(line) for line in lines)
+        assert not [line for line in lines if line.startswith(forged)]
+        assert all(line.count(" status=") == line.count(" client=") == 1 for line in requests)
+    else:
+        objects = [json.loads(line) for line in lines]
+        assert all({"time", "level", "message"} <= set(each) for each in objects)
+        assert not [each for each in objects if each["message"] == "forged" or each["time"] < "2025"]
+        assert all(isinstance(each["status"], int) for each in objects if "Incoming request" in each["message"])
+    assert sum(": GET log/" in line or ": PUT log/" in line for line in requests) >= sent_paths
+
+
+@pytest.mark.parametrize("face", ["tus", "draft"])
+def test_of_an_upload_s_id_eight_characters_are_logged(formed: Server, face: str) -> None:
+    upload = Upload(face, f"told/{face}", b"0123456789")
+    assert upload.begin(formed).status == 201
+    resource = upload.location.rpartition("/")[2]
+    upload.send(formed, 0, 4)
+    upload.send(formed, 9, 10)  # refused: nobody has sent what stands before
+    upload.ask(formed)
+    for before in ("/upload/", "/upload//", "/", "/wrong/"):
+        request(formed, "GET", f"{before}.uploads/{resource}")
+        request(formed, "BREW", f"{before}.uploads/{resource}/more")
+    upload.terminate(formed)
+    upload.ask(formed)
+    get(formed, f"told/{face}-last")
+    until(lambda: f"GET told/{face}-last" in log_of(formed), "the last request is logged")
+
+    log = log_of(formed)
+
+    assert f".uploads/{resource[:8]}" in log
+    assert resource[:9] not in log
 
 
 @pytest.mark.parametrize(

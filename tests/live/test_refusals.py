@@ -119,7 +119,9 @@ def test_missing_malformed_and_wrong_macs_look_the_same(server: Server) -> None:
 
     answers = [put_with(server, "same/face", query) for query in queries]
 
-    faces = {(a.status, a.reason, a.body, *(h for h in a.headers if h[0] != "Date")) for a in answers}
+    faces = {
+        (a.status, a.reason, a.body, *(h for h in a.headers if h[0] not in ("Date", "X-Request-ID"))) for a in answers
+    }
     assert len(faces) == 1
     assert (answers[0].status, answers[0].code) == (403, "bad-signature")
 

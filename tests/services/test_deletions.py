@@ -50,7 +50,7 @@ class Told(Observer):
     def __init__(self) -> None:
         self.removed: list[tuple[str, int, str, int]] = []
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         self.removed.append((name, size, reason, version))
 
 

@@ -400,3 +400,53 @@ def test_the_board_is_as_old_as_the_server() -> None:
     board = Scoreboard(1)
 
     assert before <= board.began <= time.monotonic()
+
+
+# --- who tells of all workers ---
+
+
+def test_one_worker_of_all_tells_once_in_each_interval() -> None:
+    board = Scoreboard(2)
+    slots = [board.claim() for _ in range(2)]
+    told = []
+
+    for second in range(1, 31):
+        for slot in slots:
+            board.bind(slot)
+            if board.turn(second, 10) is not None:
+                told.append((second, slot))
+
+    assert told == [(11, 0), (21, 0)]
+
+
+def test_where_the_first_worker_does_not_tell_the_next_one_does_a_second_later() -> None:
+    board = Scoreboard(2)
+    board.claim()
+    board.bind(board.claim())
+
+    told = [second for second in range(1, 31) if board.turn(second, 10) is not None]
+
+    assert told == [12, 22]
+
+
+def test_a_shorter_interval_holds_at_once_and_a_long_pause_is_told_once() -> None:
+    board = Scoreboard()
+    board.turn(1, 3600)
+
+    told = [second for second in (2, 3, 8, 9, 1000, 1001, 1006) if board.turn(second, 5) is not None]
+
+    assert told == [8, 1000, 1006]
+
+
+def test_what_is_told_is_the_sum_of_all_workers_since_the_last_time_and_outlives_a_killed_one() -> None:
+    board = Scoreboard(2)
+    board.turn(1, 10)
+    for slot, requests in ((board.claim(), 3), (board.claim(), 4)):
+        board.bind(slot)
+        board.add_work(requests, 1)
+    board.bind(0)
+    first = board.turn(11, 10)
+    board.release(1)
+    board.add_work(5, 2)
+
+    assert (first, board.turn(21, 10), board.collections()) == (7, 5, 4)

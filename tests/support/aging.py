@@ -34,7 +34,7 @@ class Told(Observer):
         self.doubts: list[tuple[int, int]] = []
         self.sweeps = 0
 
-    def file_removed(self, name: str, size: int, reason: str, version: int) -> None:
+    def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         self.removed.append((name, reason))
 
     def leftover_removed(self, kind: str, name: str) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hmacfs.errors import ConfigError, StorageFailed
 from hmacfs.services.observer import Exchange
 from hmacfs.telemetry import logs
-from hmacfs.telemetry.logs import LogObserver, NoRequestText, TextFormatter
+from hmacfs.telemetry.lines import TextFormatter
+from hmacfs.telemetry.logs import LogObserver, NoRequestText
 
 LINE = re.compile(r"(INFO|WARN|ERROR|DEBUG)\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] ")
 
@@ -275,7 +276,8 @@ def test_after_logrotate_and_a_signal_to_gunicorn_the_new_file_is_written(file: 
 
 
 def exchange(**changed: Any) -> Exchange:
-    given: dict[str, Any] = {"method": "PUT", "path": "a/b", "client": "192.0.2.1", "status": 201, **changed}
+    given: dict[str, Any] = {"method": "PUT", "path": "a/b", "client": "192.0.2.1", "status": 201}
+    given |= {"request_id": "0123-45", **changed}
     return Exchange(**given)
 
 
@@ -285,8 +287,10 @@ def test_an_answer_is_one_line(file: Path) -> None:
     LogObserver().answered(exchange(received=5, sent=0, seconds=0.0125, protocol="v2"))
 
     (line,) = lines(file)
-    expected = "Incoming request: PUT a/b status=201 received=5 sent=0 seconds=0.013 client=192.0.2.1 protocol=v2"
-    assert line.partition("] ")[2].replace("0.012", "0.013") == expected
+    assert line.partition("] ")[2].replace("0.012", "0.013") == (
+        "Incoming request: PUT a/b status=201 received=5 sent=0 seconds=0.013 client=192.0.2.1 protocol=v2 "
+        "request_id=0123-45"
+    )
 
 
 def test_a_refusal_tells_its_code_and_detail(file: Path) -> None:
@@ -319,7 +323,7 @@ def test_a_refused_signature_tells_why_and_every_hint(file: Path) -> None:
     assert line.startswith("WARN[")
     assert line.partition("] ")[2] == (
         'Signature refused reason=wrong protocol=v2 path=a/b size=5 type="image/png; a=b\\u001b" '
-        'hint1="first hint" hint2="second: x=y" client=192.0.2.1'
+        'hint1="first hint" hint2="second: x=y" request_id=0123-45 client=192.0.2.1'
     )
 
 
@@ -353,7 +357,7 @@ def test_an_unforeseen_failure_is_told_with_its_trace(file: Path) -> None:
         LogObserver().failed(exchange(), error)
 
     assert lines(file)[0].startswith("ERROR[")
-    assert lines(file)[0].endswith("PUT a/b")
+    assert lines(file)[0].endswith("PUT a/b request_id=0123-45")
     assert any("EIO: Input/output error" in line for line in lines(file)[1:])
 
 

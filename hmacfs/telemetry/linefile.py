@@ -1,0 +1,53 @@
+"""A file of lines that logrotate may move, and that may be on a full disk: no request ends because of it."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+_TELL_SECONDS = 60.0
+
+
+def _to_stderr(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+class LineFile(logging.FileHandler):
+    """Appends lines. gunicorn opens it anew on SIGUSR1, because it is a FileHandler of a named logger.
+
+    Args:
+        path: absolute.
+        key: which key of the configuration names it.
+        tell: gets a sentence when lines are lost, once a minute at most.
+
+    Raises:
+        OSError: the file cannot be opened. Later on it is tried again with every line.
+    """
+
+    def __init__(self, path: str, key: str, tell: Callable[[str], None] = _to_stderr) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._key = key
+        self._tell = tell
+        self._told_at = float("-inf")
+
+    def write(self, line: str) -> None:
+        """One line that needs no formatting. It is with the kernel when this returns, or it is lost."""
+        try:
+            stream = self.stream
+            if stream is None:  # it could not be opened anew
+                stream = self.stream = self._open()
+            stream.write(line + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            self._lost()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
+
+    def _lost(self) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= _TELL_SECONDS:
+            self._told_at = now
+            error = sys.exc_info()[1]
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            self._tell(f"{self._key}: {self.baseFilename} cannot be written ({reason}), lines are lost")

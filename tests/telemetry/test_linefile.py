@@ -1,0 +1,75 @@
+"""A log file that cannot be written costs lines, and nothing else."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from hmacfs.telemetry import linefile
+from hmacfs.telemetry.linefile import LineFile
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def reopened(file: LineFile) -> None:
+    """As gunicorn does it on SIGUSR1."""
+    file.close()
+    file.stream = file._open()
+
+
+def test_lines_of_both_ways_are_in_the_file_at_once(tmp_path: Path, told: list[str]) -> None:
+    file = LineFile(str(tmp_path / "log"), "LogFile", told.append)
+
+    file.write("first")
+    file.handle(logging.makeLogRecord({"msg": "second"}))
+
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "first\nsecond\n"
+    assert told == []
+    file.close()
+
+
+def test_a_full_disk_is_told_once_a_minute_and_raises_nothing(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [100.0]
+    monkeypatch.setattr(linefile.time, "monotonic", lambda: times[0])
+    file = LineFile("/dev/full", "AuditLog", told.append)
+
+    for moment in (100.0, 100.0, 159.0, 161.0):
+        times[0] = moment
+        file.write("x")
+        file.handle(logging.makeLogRecord({"msg": "y"}))
+
+    assert told == ["AuditLog: /dev/full cannot be written (No space left on device), lines are lost"] * 2
+    file.stream.buffer.raw.close()  # what it holds can go nowhere
+    file.stream = None  # type: ignore[assignment]
+
+
+def test_a_file_that_could_not_be_opened_anew_is_tried_again_with_every_line(tmp_path: Path, told: list[str]) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = LineFile(str(folder / "log"), "LogFile", told.append)
+    os.rename(folder, tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        reopened(file)
+
+    file.write("lost")
+    folder.mkdir()
+    file.write("kept")
+
+    assert (folder / "log").read_text(encoding="utf-8") == "kept\n"
+    assert told == [f"LogFile: {folder / 'log'} cannot be written (No such file or directory), lines are lost"]
+    file.close()
+
+
+def test_half_of_a_character_is_lost_without_an_error(tmp_path: Path, told: list[str]) -> None:
+    file = LineFile(str(tmp_path / "log"), "LogFile", told.append)
+
+    file.write("half \udc80")
+    file.write("whole")
+
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "whole\n"
+    assert len(told) == 1
+    file.close()
