@@ -8,9 +8,10 @@ import fcntl
 import glob
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 _BESIDE = ("-wal", "-shm")
 """What SQLite keeps beside the file: of another file's it would take what was never in this one."""
@@ -69,13 +70,17 @@ def set_aside(path: str, inode: int) -> None:
 
 
 def _begin(path: str) -> None:
-    for suffix in _BESIDE:
-        try:
-            os.unlink(path + suffix)
-        except FileNotFoundError:
-            pass
+    """An empty database in its place. It appears in WAL mode: of several processes that change the mode of a new file
+    at the same moment SQLite refuses all but one, without waiting."""
+    draft = f"{path}.new"
+    for name in (*(path + suffix for suffix in _BESIDE), draft, *(draft + suffix for suffix in _BESIDE)):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
     # SQLite gives -wal and -shm the mode of the file itself
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(draft)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    os.rename(draft, path)
 
 
 @contextmanager

@@ -71,6 +71,8 @@ class Replacing:
                     try:
                         return incoming.entity, self._storage.folders.name_new(path, incoming.link)
                     except FileExistsError:  # who finds the path free links without the lock, and was faster
+                        if self._storage.files.entity_at(path) is None:
+                            raise  # what is there is no file
                         continue
                 if is_equal:
                     return self._stays(path, current, incoming)
