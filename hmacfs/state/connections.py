@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -38,6 +38,10 @@ _REJECTING_CLASSES = ("22", "23")
 _REJECTIONS = {1264, 1265, 1292, 1300, 1366, 1406, 3819, 4025}
 """MySQL's and MariaDB's numbers for the same, which the driver does not always call so."""
 _ATTEMPTS = 5
+
+
+_RENEWALS = 3
+"""How often a file that was replaced is tried anew: others who found the damage replace it at the same moment."""
 
 
 class Connections:
@@ -69,11 +73,11 @@ class Connections:
             StateUnavailable: it cannot be reached, did not answer in time, or refused; no values are told.
         """
         with _translated(), self._turn(), self._limit():
-            try:
-                result: T = self._pool.run(self._lend, work)
-            except Renewed:
-                result = self._pool.run(self._lend, work)
-            return result
+            for _ in range(_RENEWALS):
+                with suppress(Renewed):
+                    result: T = self._pool.run(self._lend, work)
+                    return result
+            raise StateUnavailable("its file is damaged again and again")
 
     def close(self) -> None:
         """Give up what is idle. Never raises."""

@@ -6,6 +6,7 @@ one that it uses.
 
 import functools
 import socket
+import sqlite3
 import threading
 from typing import Any
 
@@ -122,19 +123,27 @@ def embedded(path: str) -> Engine:
     known: set[int] = set()
 
     @event.listens_for(engine, "do_connect")
-    def make_file(*_args: Any) -> None:
-        opened.inode = statefile.begun(path)
+    def connect(_dialect: Any, _record: Any, given: Any, named: Any) -> sqlite3.Connection:
+        # Until SQLite has read the file: one that opened a damaged file would take the -wal of that which replaces it
+        # for its own, and write into the damaged one what others had written there.
+        with statefile.steady(path) as opened.inode:
+            connection: sqlite3.Connection = sqlite3.connect(*given, **named)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
+    def note(_connection: Any, record: Any) -> None:
         inode = opened.inode
         record.info[_INODE] = inode
         record.info[IS_CURRENT] = functools.partial(statefile.is_same, path, inode)
         record.info[IS_NEW] = inode not in known
         known.clear()
         known.add(inode)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
 
     @event.listens_for(engine, "handle_error")
     def renew(context: Any) -> None:

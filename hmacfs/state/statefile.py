@@ -20,7 +20,7 @@ _DAMAGES = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 class Renewed(OSError):
-    """The file was damaged and has been replaced by an empty one: what failed may be tried once more."""
+    """The file was replaced by an empty one: what failed may be tried once more."""
 
 
 def begun(path: str) -> int:
@@ -32,10 +32,27 @@ def begun(path: str) -> int:
         return os.stat(path).st_ino
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with _alone(path):
+        with _locked(path, fcntl.LOCK_EX):
             if not os.path.lexists(path):
                 _begin(path)
             return os.stat(path).st_ino
+
+
+@contextmanager
+def steady(path: str) -> Iterator[int]:
+    """A ``with`` block in which nobody replaces the file; gets its inode. The file is made where it is missing.
+
+    Raises OSError.
+    """
+    while True:
+        begun(path)
+        with _locked(path, fcntl.LOCK_SH):
+            try:
+                inode = os.stat(path).st_ino
+            except FileNotFoundError:
+                continue  # deleted since
+            yield inode
+            return
 
 
 def is_same(path: str, inode: int) -> bool:
@@ -56,7 +73,7 @@ def set_aside(path: str, inode: int) -> None:
 
     One damaged file is kept, the last one.
     """
-    with _alone(path):
+    with _locked(path, fcntl.LOCK_EX):
         if not is_same(path, inode):
             return
         kept = f"{path}.damaged-{time.strftime('%Y-%m-%d', time.gmtime())}"
@@ -84,10 +101,10 @@ def _begin(path: str) -> None:
 
 
 @contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _locked(path: str, how: int) -> Iterator[None]:
     fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, how)
         yield
     finally:
         os.close(fd)
