@@ -224,7 +224,7 @@ def sockets(server: Server) -> int:
 def test_a_refused_client_that_falls_silent_is_let_go_after_some_seconds(tmp_path: Path, through: str) -> None:
     address = str(tmp_path / "hmacfs.sock") if through == "unix" else None
     with Server(tmp_path, address=address) as server:
-        before = 1  # it listens
+        before = 2  # it listens, for clients and for operations
         until(lambda: sockets(server) == before, "the connection of the start-up is closed")
         with Connection(server.address) as connection:
             connection.send(head_of("PUT", f"/upload/silent?{WRONG}", [("Content-Length", str(SIZE))]) + bytes(1000))
@@ -254,7 +254,7 @@ def test_a_refused_client_that_sends_for_ever_is_cut_off(tmp_path: Path) -> None
 def test_only_so_many_refused_clients_may_linger(tmp_path: Path) -> None:
     fewer = {"hmacfs.server.connection:MAX_LINGERING": 3}
     with Server(tmp_path, constants=fewer) as server, ExitStack() as stack:
-        before = 1  # it listens
+        before = 2  # it listens, for clients and for operations
         until(lambda: sockets(server) == before, "the connection of the start-up is closed")
         for _ in range(10):
             connection = stack.enter_context(Connection(server.address))

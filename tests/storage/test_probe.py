@@ -86,7 +86,7 @@ def test_a_folder_for_uploads_that_has_gone_is_told(tmp_path: Path) -> None:
 
 def test_notes_that_cannot_be_read_are_not_known(tmp_path: Path) -> None:
     made = looking_at(tmp_path)
-    (tmp_path / ".hmacfs" / "sweep.json").mkdir()
+    (tmp_path / ".hmacfs" / "sweep.json").symlink_to("sweep.json")
 
     store = made.look()
 

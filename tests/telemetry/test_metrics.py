@@ -222,13 +222,13 @@ def test_rate_limits_bans_and_signatures_count(house: House) -> None:
 def test_deleted_files_count_by_reason_and_leave_the_store(house: House) -> None:
     house.observer.file_removed("a", 10, "FileTTL", 0)
     house.observer.version_removed("a", 3, 20, "MaxVersions")
-    house.answered("DELETE", 204)
+    house.observer.file_removed("b", 5, "DELETE", 0, "192.0.2.1")
 
     told = house.told()
 
     for reason in ("FileTTL", "MaxVersions", "DELETE"):
         assert told.value("hmac_file_server_files_deleted_total", reason=reason) == 1
-    assert house.stored == [(-1, -10), (-1, -20)]
+    assert house.stored == [(-1, -10), (-1, -20), (-1, -5)]
 
 
 def test_a_change_of_tiers_is_a_failover_and_a_tier_that_dies_an_error(house: House) -> None:
