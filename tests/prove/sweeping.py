@@ -33,11 +33,11 @@ def main(config: str) -> None:
         file_mode=settings.file_mode,
         dir_mode=settings.dir_mode,
     )
-    kept = LocalPartials(storage, settings.store_dir, most=4, ttl=settings.session_ttl, clock=time.time)
+    kept = retention.kept(settings, storage)
+    unfinished = LocalPartials(storage, settings.store_dir, most=4, ttl=settings.session_ttl, clock=time.time)
     state = tiers.shared_state(settings)
     recorder = Recorder(state, Schedule(0, 0), lambda: 0.0, lambda _: None)
-    dead = retention.graves(settings, storage)
-    janitor = retention.janitor(settings, storage, dead, kept, state, recorder, Observer())
+    janitor = retention.janitor(settings, storage, kept, unfinished, state, recorder, Observer())
     recorder.start()
     before, wall, cpu = peak(), time.monotonic(), time.process_time()
     report = janitor.sweep(force=True)
