@@ -3,6 +3,7 @@
 import atexit
 import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from hmacfs.state.scoreboard import Scoreboard
 from hmacfs.storage import storedir
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.storage.ringfile import RingFile
+from hmacfs.storage.versions import LocalVersions
 from hmacfs.telemetry import audit, logs
 from hmacfs.web import files
 from hmacfs.web.cors import Cors
@@ -150,11 +152,39 @@ def create_app(
     counting = Counting(settings, metrics_folder, board)
     watch = Watch(settings, counting.observing(observer or logs.LogObserver()), board)
     shop = workshop(settings, watch.observer, board, keyring)
+    cases = _cases(settings, shop)
+    app = _application(_site(settings, shop, cases), shop.admission)
+    sources = Sources(board, shop.bans, shop.state, operations.store_figures(settings))
+    answers = watching.answers(settings, shop, sources, counting.completed)
+    app.counting, app.operations = counting, counting.operations(sources, answers)
+    app.watch = watch
+    app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, cases.deduplicator
+    app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, cases.quotas
+    app.janitor = retention.janitor(
+        settings, shop.storage, shop.kept, cases.unfinished, shop.state, shop.recorder, shop.observer
+    )
+    return app
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """The use cases of files, and what only some of them work with."""
+
+    uploads: Uploads
+    downloads: Downloads
+    versions: LocalVersions | None
+    deduplicator: Deduplicator | None
+    unfinished: LocalPartials | None
+    quotas: Quotas
+
+
+def _cases(settings: Settings, shop: Workshop) -> _Cases:
     versions = shop.kept.versions if settings.enable_versioning else None
     content = shop.kept.content if settings.deduplication_enabled else None
     deduplicator = Deduplicator(content, shop.observer) if content else None
     unfinished = resumption.unfinished(settings, shop.storage) if settings.resumable_uploads_enabled else None
     quotas = guards.quotas(settings, shop.state, shop.recorder, shop.storage, unfinished)
+    shop.admission.check_rate = guards.check_rate(settings, shop.state)
     uploads = Uploads(
         shop.storage,
         shop.authority,
@@ -171,18 +201,19 @@ def create_app(
         quotas,
     )
     downloads = _downloads(settings, shop, uploads.publishing)
-    shop.admission.check_rate = guards.check_rate(settings, shop.state)
-    site = files.Site(
-        uploads=uploads,
-        downloads=downloads,
+    return _Cases(uploads, downloads, versions, deduplicator, unfinished, quotas)
+
+
+def _site(settings: Settings, shop: Workshop, cases: _Cases) -> files.Site:
+    rate = shop.admission.check_rate
+    history = None
+    if cases.versions is not None:
+        history = History(cases.versions, cases.downloads, shop.authority.check_download)
+    return files.Site(
+        uploads=cases.uploads,
+        downloads=cases.downloads,
         deletions=Deletions(
-            shop.storage,
-            shop.authority,
-            shop.recorder,
-            shop.kept.graves,
-            shop.retries,
-            shop.admission.check_rate,
-            shop.observer,
+            shop.storage, shop.authority, shop.recorder, shop.kept.graves, shop.retries, rate, shop.observer
         ),
         authority=shop.authority,
         prefix=settings.upload_sub_dir,
@@ -193,21 +224,10 @@ def create_app(
         bans=shop.bans,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
-        check_rate=shop.admission.check_rate,
-        resources=_resources(settings, shop, uploads, unfinished, quotas) if unfinished else None,
-        history=History(versions, downloads, shop.authority.check_download) if versions else None,
+        check_rate=rate,
+        resources=_resources(settings, shop, cases),
+        history=history,
     )
-    app = _application(site, shop.admission)
-    sources = Sources(board, shop.bans, shop.state, operations.store_figures(settings))
-    answers = watching.answers(settings, shop, sources, counting.completed)
-    app.counting, app.operations = counting, counting.operations(sources, answers)
-    app.watch = watch
-    app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, deduplicator
-    app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, quotas
-    app.janitor = retention.janitor(
-        settings, shop.storage, shop.kept, unfinished, shop.state, shop.recorder, shop.observer
-    )
-    return app
 
 
 def _downloads(settings: Settings, shop: Workshop, publishing: Publishing) -> Downloads:
@@ -232,11 +252,13 @@ def _tell_secret(sentence: str, is_bad: bool) -> None:
     logs.event(logging.ERROR if is_bad else logging.INFO, sentence)
 
 
-def _resources(settings: Settings, shop: Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resources:
-    """What the faces of resumable uploads work with."""
-    cases = resumption.resumption(settings, shop, uploads, kept, quotas)
+def _resources(settings: Settings, shop: Workshop, cases: _Cases) -> Resources | None:
+    """What the faces of resumable uploads work with; None where they are off."""
+    if cases.unfinished is None:
+        return None
+    resuming = resumption.resumption(settings, shop, cases.uploads, cases.unfinished, cases.quotas)
     prefix, most, interim = settings.upload_sub_dir, settings.upload_max_size, settings.enable_interim_responses
-    return Resources(cases.sessions, cases.resumable, uploads, prefix, most, interim, shop.authority)
+    return Resources(resuming.sessions, resuming.resumable, cases.uploads, prefix, most, interim, shop.authority)
 
 
 def create_app_from_environment() -> Application:
