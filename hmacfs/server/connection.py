@@ -96,12 +96,13 @@ class Connection:
 
     Attributes:
         deadline: monotonic seconds after which the worker's clock cuts the connection off; infinite during a request.
-        is_idle: nothing of a request has come yet, so that a stopping server may close it at once.
+        is_idle: nothing of a request has come yet, so that a stopping server may close it.
+        is_fresh: nor has any come before: its first one may be on its way.
     """
 
     __slots__ = (
         *("_addr", "_body", "_keepalive", "_listener_name", "_parser", "_template", "_write_timeout"),
-        *("deadline", "for_operations", "is_idle", "sock", "worker"),
+        *("deadline", "for_operations", "is_fresh", "is_idle", "sock", "worker"),
     )
 
     def __init__(
@@ -115,7 +116,7 @@ class Connection:
         limits, most = worker.limits, operations.SECONDS if for_operations else float("inf")
         self._keepalive, self._write_timeout = min(limits.keepalive, most), min(limits.write_timeout, most)
         self.deadline = time.monotonic() + worker.limits.head_timeout
-        self.is_idle = True
+        self.is_idle = self.is_fresh = True
         self._parser: Any = None
         self._body: TransferBody | ChunkedBody | None = None
 
@@ -140,7 +141,7 @@ class Connection:
 
     def head_begun(self) -> None:
         if self.is_idle:
-            self.is_idle = False
+            self.is_idle = self.is_fresh = False
             self.deadline = time.monotonic() + self.worker.limits.head_timeout
 
     def cut(self, how: int = socket.SHUT_RDWR) -> None:

@@ -27,6 +27,8 @@ from hmacfs.server.connection import Connection, PlainConfig
 
 SEND_THREADS = 8
 _TICK_SECONDS = 0.25
+_FRESH_SECONDS = 0.25
+"""A connection that was accepted just before a stop may send its first request for so long: nobody repeats that one."""
 _LAST_WORDS_SECONDS = 3.0
 """Between cutting off the last transfers and leaving: time for their ``finally`` and their last line of log."""
 _LEAST_AGE_SECONDS = 30.0
@@ -196,11 +198,14 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         if drain is not None:
             drain()
         deadline = time.monotonic() + self.limits.drain
+        patience = time.monotonic() + _FRESH_SECONDS
         gevent.sleep(0)  # what has just been accepted may begin
         while self.connections and time.monotonic() < deadline:
             self._cut_late(time.monotonic())
+            is_patient = time.monotonic() < patience
             for connection in [each for each in self.connections if each.is_idle]:
-                connection.cut()
+                if not (is_patient and connection.is_fresh):
+                    connection.cut()
             self.notify()
             gevent.sleep(_TICK_SECONDS / 5)
         if self.connections:
