@@ -122,6 +122,7 @@ class Recorder:
 
     def session_removed(self, key: str, started_at: float) -> None:
         """As ``session_ended``, from any native thread: it does not wake the writer, which is another loop's."""
+        self._pushed_out += len(self._facts) >= MOST_FACTS
         self._facts.append((_SESSION, key, ended(key, milliseconds(started_at), self._clock())))
 
     def quota_settled(self, reservation: Reservation) -> None:

@@ -161,6 +161,8 @@ def test_during_secret_grace_no_upload_is_refused_and_afterwards_the_old_secret_
     for load in new:
         assert load.statuses(known - STEADY_SECONDS, over) - may_drain == {201}
     assert over - rotated < GRACE + 15
+    (told,) = server.lines("The secret was replaced")  # in the same words, whoever reads it
+    assert told.endswith(f"the old one verifies for {GRACE} s more")
     assert not any(secret in server.output() for secret in (OLD, NEW))
 
 
