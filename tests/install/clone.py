@@ -15,6 +15,8 @@ from tests.support.polling import until
 from tests.support.server import ROOT, free_port, processes
 
 INSTALL_SECONDS = 400.0
+DEFAULT_OPERATIONS = "127.0.0.1:9090"
+"""MetricsPort as it is without a configuration, and as people read it in README.md."""
 MAC = re.compile(r"[0-9a-f]{64}")
 
 
@@ -74,8 +76,9 @@ class MakeRun:
         self.folder = folder
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
-        ports = {"HMACFS_LISTENPORT": f"127.0.0.1:{self.port}", "HMACFS_METRICSPORT": f"127.0.0.1:{free_port()}"}
-        self.env = environment(HMACFS_NUMCORES="1", **{**ports, **env})
+        self.operations = f"127.0.0.1:{free_port()}"
+        ports = {"HMACFS_LISTENPORT": f"127.0.0.1:{self.port}", "HMACFS_METRICSPORT": self.operations}
+        self.env = environment(**{"HMACFS_NUMCORES": "1", **ports, **env})
         self._files = (folder / ".git" / "stdout", folder / ".git" / "stderr")
         with open(self._files[0], "wb") as out, open(self._files[1], "wb") as err:
             self.process = subprocess.Popen(
@@ -103,6 +106,11 @@ class MakeRun:
     def line_to_try(self) -> str:
         (line,) = (line for line in self.out.splitlines() if "Try it with" in line)
         return line.partition("Try it with")[2].strip()
+
+    def typed(self, line: str) -> str:
+        """What ``line`` prints that people are told to type in the clone; its default ports are those of this run."""
+        env = self.env | {"PATH": f"{self.folder}/.venv/bin:{self.env['PATH']}"}
+        return shell(line.replace(DEFAULT_OPERATIONS, self.operations), self.folder, env)
 
     def group(self) -> list[int]:
         """Processes of it that still run."""

@@ -4,23 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from tests.install.clone import MakeRun, shell
+from tests.install.clone import MakeRun
+from tests.install.page import FENCE, NOT_RUN_HERE, blocks, commands
 from tests.support.server import ROOT
-
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOT_RUN_HERE = {"make run", "make test"}
-"""`make run` runs already, in the background; `make test` would run this very test."""
-
-
-def blocks(text: str, kind: str) -> list[str]:
-    return [body for info, body in FENCE.findall(text) if info == kind]
-
-
-def commands(text: str) -> list[str]:
-    """Lines to be run, those that end in a backslash joined with the next."""
-    joined = "".join(blocks(text, "sh")).replace("\\\n", " ")
-    typed = (line.strip() for line in joined.splitlines())
-    return [line for line in typed if line and not line.startswith("#") and line not in NOT_RUN_HERE]
 
 
 def readme() -> str:
@@ -48,10 +34,8 @@ def test_every_block_says_what_it_is() -> None:
 
 def test_every_command_works_in_a_clone_with_a_running_server(clone: Path) -> None:
     with MakeRun(clone) as run:
-        env = run.env | {"PATH": f"{clone}/.venv/bin:{run.env['PATH']}"}
-
         for line in commands((clone / "README.md").read_text(encoding="utf-8")):
-            shell(line, clone, env)
+            run.typed(line)
 
 
 def test_prosody_is_told_the_names_of_its_options() -> None:
