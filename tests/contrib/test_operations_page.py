@@ -56,6 +56,14 @@ def test_every_command_exists_with_the_options_that_are_typed() -> None:
         assert {word for word in words if word.startswith("--")} <= known, words
 
 
+def test_whoever_looks_after_the_server_is_told_of_its_status_once_and_as_a_view_that_stays() -> None:
+    calls = list(typed())
+
+    assert ["status", "--config", "/etc/hmacfs/config.toml"] in calls
+    assert ["status", "--watch", "--config", "/etc/hmacfs/config.toml"] in calls
+    assert ["status"] in calls  # at an alert, within a sentence
+
+
 def test_every_file_that_is_copied_exists() -> None:
     named = {word for line in lines() for word in line.split() if word.startswith("contrib/")}
 
