@@ -10,6 +10,7 @@ import pytest
 
 from hmacfs import configfile
 from hmacfs.settings import Settings
+from hmacfs.storage import journal
 from tests.support.sandbox import allowed_calls, directives, values
 from tests.support.server import ROOT
 from tests.support.servers import program
@@ -78,6 +79,24 @@ def test_the_sweep_is_hardened_like_the_service() -> None:
     assert hardening(SWEEP) == hardening(SERVICE)
     for name in ("User", "Group", "StateDirectory", "StateDirectoryMode", "UMask"):
         assert values(SWEEP, name) == values(SERVICE, name)
+
+
+@pytest.mark.parametrize("unit", [SERVICE, SWEEP], ids=lambda unit: unit.name)
+def test_a_service_that_cannot_see_the_boots_id_is_told_it(unit: Path) -> None:
+    assert values(unit, "ProcSubset") == ["pid"]
+    assert "BOOT_ID_FOR_HMACFS=%b" in values(unit, "Environment")
+
+
+def test_systemd_tells_the_boots_id_as_the_server_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "expand.conf").write_text(f"f {tmp_path}/expanded 0600 - - - %b\n", encoding="utf-8")
+    command = [program("systemd-tmpfiles"), "--create", str(tmp_path / "expand.conf")]
+    subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    seen = journal.boot_tag()
+
+    monkeypatch.setattr(journal, "_BOOT_ID", "/proc/self/hidden")
+    monkeypatch.setenv("BOOT_ID_FOR_HMACFS", (tmp_path / "expanded").read_text(encoding="ascii"))
+
+    assert journal.boot_tag() == seen
 
 
 def test_the_drain_ends_before_systemd_loses_patience() -> None:

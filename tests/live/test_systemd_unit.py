@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.faces import FACES, Upload
-from tests.support.http import MIB, get, put
+from tests.support.http import MIB, Connection, get, put
 from tests.support.polling import until
 from tests.support.sandbox import values
 from tests.support.server import ROOT, SECRET, Server, free_port
@@ -54,7 +54,9 @@ def environ_of(unit: Path, state: Path) -> dict[str, str]:
     given = dict(line.split("=", 1) for line in values(unit, "Environment"))
     folders = {"CREDENTIALS": "credentials", "RUNTIME": "run", "LOGS": "log"}
     told = {f"{name}_DIRECTORY": str(state / folder) for name, folder in folders.items()}
-    expanded = {name: value.replace("%d", str(state / "credentials")) for name, value in given.items()}
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
+    specifiers = {"%d": str(state / "credentials"), "%b": boot}
+    expanded = {name: specifiers.get(value[:2], value[:2]) + value[2:] for name, value in given.items()}
     return {**expanded, **told, "STATE_DIRECTORY": str(state)}
 
 
@@ -86,6 +88,11 @@ def client_of(server: Server) -> Client:
     return Client(server.address, server.prefix, SECRET)
 
 
+def written(server: Server) -> int:
+    """Bytes of all unfinished uploads."""
+    return sum(file.stat().st_size for file in (server.store_dir / ".hmacfs" / "partials").rglob("*.part"))
+
+
 @contextmanager
 def notify_socket(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
@@ -95,9 +102,13 @@ def notify_socket(path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def hardened(state: Path) -> Iterator[Server]:
+def as_root() -> None:
     if os.geteuid():
         skip_or_fail("mounts and capabilities need root")
+
+
+@pytest.fixture
+def hardened(as_root: None, state: Path) -> Iterator[Server]:
     wrapper = (sys.executable, "-m", "tests.support.sandbox", str(SERVICE), str(state))
     with started_by_systemd(state, wrapper=wrapper) as server:
         yield server
@@ -222,6 +233,38 @@ def test_uploads_downloads_and_resuming_work_under_the_hardening(hardened: Serve
     answer = get(client, "a/large", [("Range", f"bytes={MIB}-")])
     assert (answer.status, answer["Content-Type"]) == (206, "image/jpeg")
     assert answer.body == large[MIB:]
+
+
+def test_an_upload_goes_on_behind_a_kill_although_the_boots_id_is_hidden(hardened: Server) -> None:
+    client, large = client_of(hardened), content(3 * MIB)
+    upload = Upload("session", "a/killed", large)
+    assert not Path(f"/proc/{hardened.worker()}/root/proc/sys").exists()
+    with Connection(client.address) as connection:
+        connection.send(upload.head(client, 0, len(large)) + large[: 2 * MIB])
+        until(lambda: written(hardened) == 2 * MIB, "two blocks are written, and nobody asked for them to be synced")
+        hardened.signal_group(signal.SIGKILL)
+        hardened.wait()
+    hardened.start()
+
+    offset = upload.offset(client)
+
+    assert offset >= MIB  # the kill may have come before the second one was recorded
+    assert upload.send(client, offset, len(large)).status == 201
+    assert get(client, "a/killed").body == large
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_server_to_which_nobody_tells_the_boots_id_says_what_is_missing(state: Path) -> None:
+    wrapper = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o subset=pid proc /proc && exec "$@"', "sh")
+    server = Server(state)
+    command = [*wrapper, *OURS, "check", "--config", str(server.config)]
+    unset = {name: value for name, value in os.environ.items() if name != "BOOT_ID_FOR_HMACFS"}
+
+    done = subprocess.run(command, cwd=ROOT, env=unset, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "BOOT_ID_FOR_HMACFS is not set" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_reloads_workers_and_the_drain_work_under_the_hardening(hardened: Server) -> None:
