@@ -18,7 +18,7 @@ from bench import report  # noqa: E402
 from bench.measure import Figures, rounds  # noqa: E402
 from bench.place import QUICK, Ground, Scale  # noqa: E402
 from bench.servers import CannotStart, Fleet, Peer, parse_peer  # noqa: E402
-from bench.work import Work, catalogue  # noqa: E402
+from bench.work import OBSERVED, Work, catalogue  # noqa: E402
 
 _RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results.json")
 
@@ -104,7 +104,7 @@ def _space(works: Sequence[Work], scale: Scale, kept_rounds: int) -> int:
     sizes = {"4k": 4096, "64k": 65536}
     need = 6 * (scale.large + 2 * scale.medium)
     for work in works:
-        kind, _, size = work.name.removesuffix("-proxied").partition("-")
+        kind, _, size = work.name.removeprefix(OBSERVED).removesuffix("-proxied").partition("-")
         if kind == "put" and size in sizes:
             files = dict(scale.puts)[sizes[size]] * len(work.servers) * kept_rounds
             need += files * (sizes[size] + 8192)  # a directory block and an inode for each

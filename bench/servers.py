@@ -1,5 +1,6 @@
 """Starting and stopping what is measured: this server, nginx with dav, plain Flask, nginx in front of all of them."""
 
+import json
 import os
 import resource
 import secrets
@@ -21,6 +22,8 @@ from bench.transfers import Address
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_SIZE = 1 << 30
 _ACCEL = "/bench-store/"
+_QUIET: dict[str, str | int] = {"MetricsEnabled": False, "LogLevel": "error"}
+"""Nothing is counted, and no line is written for a request: those are info."""
 _FILES = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])  # descriptors of one nginx worker
 
 
@@ -88,11 +91,14 @@ class Fleet:
 
     def start(self, names: Sequence[str], peers: Sequence[Peer]) -> None:
         """Start the servers of our own that are named, take in the peers, and put nginx in front."""
+        audit = logs_of("hmacfs-audited", self.run)[1]
         starters = {
             "hmacfs": lambda: self._ours("hmacfs", self.durability),
             "hmacfs-full": lambda: self._ours("hmacfs-full", "full"),
             "hmacfs-token": lambda: self._ours("hmacfs-token", self.durability),
             "hmacfs-accel": lambda: self._ours("hmacfs-accel", self.durability, accel=True),
+            "hmacfs-quiet": lambda: self._ours("hmacfs-quiet", self.durability, **_QUIET),
+            "hmacfs-audited": lambda: self._ours("hmacfs-audited", self.durability, LogFormat="json", AuditLog=audit),
             "nginx": lambda: self._dav("nginx", "16k"),
             "nginx-1m": lambda: self._dav("nginx-1m", "1m"),
             "flask": self._flask,
@@ -107,7 +113,8 @@ class Fleet:
             self.servers[peer.name] = Server(peer.name, peer.address, signer, listeners(peer.address[1]))
         self._put_front()
 
-    def _ours(self, name: str, durability: str, *, accel: bool = False) -> Server:
+    def _ours(self, name: str, durability: str, *, accel: bool = False, **keys: str | int) -> Server:
+        """Args: keys: of the configuration, besides those that all of them have."""
         store, secret = self._folder(name), secrets.token_hex(24)
         address, operations = ("127.0.0.1", free_port()), free_port()
         lines: dict[str, str | int] = {
@@ -120,8 +127,9 @@ class Fleet:
             "Durability": durability,
             "UploadMaxSize": MAX_SIZE,
             "NumCores": self.workers,
-            "LogFile": os.path.join(self.run, f"{name}.log"),
+            "LogFile": logs_of(name, self.run)[0],
             "GracefulShutdownTimeout": 5,
+            **keys,
         }
         if accel:
             lines["DirectDownloads"] = f"X-Accel-Redirect:{_ACCEL}"
@@ -222,6 +230,11 @@ class Fleet:
         return Session(process.pid)
 
 
+def logs_of(name: str, run: str) -> tuple[str, str]:
+    """Where one of our own servers has its log, and its audit log if it has one. Args: run: folder of the fleet."""
+    return os.path.join(run, f"{name}.log"), os.path.join(run, f"{name}.audit")
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -229,7 +242,7 @@ def free_port() -> int:
 
 
 def _toml(value: str | int) -> str:
-    return str(value) if isinstance(value, int) else f'"{value}"'
+    return json.dumps(value)  # its texts, numbers and booleans are TOML's too
 
 
 def _listens(address: Address) -> bool:

@@ -11,11 +11,12 @@ from bench import crowds, load, slots, transfers
 from bench.load import Client
 from bench.outcome import Outcome
 from bench.place import Place
-from bench.servers import ROOT
+from bench.servers import ROOT, logs_of
 
 CONNECTIONS = 32
 LOOP = "syncloop"
 RESUMABLE = "hmacfs-token"
+QUIET, AUDITED = "hmacfs-quiet", "hmacfs-audited"
 _SLOW_RATE = 64 * 1024
 _PATIENCE = 600  # seconds that one load may take at most
 
@@ -123,6 +124,15 @@ def pinged(task: Task) -> Task:
 
 def small_files(place: Place, size: int) -> list[str]:
     return place.ground.files(place.server, size, place.ground.scale.kept)
+
+
+def observed(place: Place) -> None:
+    """The requests that it has had stand in the logs that the server's name promises, and in no other one."""
+    name, run = place.server.name, place.ground.fleet.run
+    wanted = {QUIET: (0, 0), AUDITED: (1, 1)}.get(name, (1, 0))
+    found = tuple(int(os.path.exists(path) and os.path.getsize(path) > 0) for path in logs_of(name, run))
+    if found != wanted:
+        raise Skip(f"{name} wrote {found} and not {wanted} of its log and its audit log")
 
 
 def accel_get(place: Place, size: int) -> Outcome:

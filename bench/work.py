@@ -6,10 +6,11 @@ from functools import partial
 
 from bench import tasks
 from bench.place import Place, Scale
-from bench.tasks import CONNECTIONS, LOOP, RESUMABLE, Task
+from bench.tasks import AUDITED, CONNECTIONS, LOOP, QUIET, RESUMABLE, Task
 
 Prepare = Callable[[Place], object]
 BOTH = ("hmacfs", "nginx")
+OBSERVED = "observed-"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def catalogue(scale: Scale) -> list[Work]:
     works = []
     for proxied in (False, True):
         works += [*_small(proxied), *_large(scale, proxied)]
-    return [*works, *_waits(scale), *_accels(scale), _resumable(scale), _synced()]
+    return [*works, *_observed(), *_waits(scale), *_accels(scale), _resumable(scale), _synced()]
 
 
 def _small(proxied: bool) -> list[Work]:
@@ -65,6 +66,19 @@ def _large(scale: Scale, proxied: bool) -> list[Work]:
         works.append(Work(put, f"PUT {title}", beside, "bytes", "transfers", do_put, _nothing, proxied))
         works.append(Work(get, f"GET {title}", BOTH, "bytes", "transfers", do_get, there, proxied))
     return works
+
+
+def _observed() -> list[Work]:
+    """What metrics and logs cost: the first server has both as they are by default, with the log in a file."""
+    size, servers = 4096, ("hmacfs", QUIET, AUDITED)
+    title = (
+        f"{_bytes(size)}, {CONNECTIONS} connections; {QUIET} has no metrics and no log, {AUDITED} JSON and audit log"
+    )
+    put, get = partial(tasks.small_put, size=size), partial(tasks.small_get, size=size)
+    return [
+        Work(f"{OBSERVED}put-4k", f"PUT {title}", servers, "requests", "requests", put, tasks.observed, peers=False),
+        Work(f"{OBSERVED}get-4k", f"GET {title}", servers, "requests", "requests", get, tasks.observed, peers=False),
+    ]
 
 
 def _waits(scale: Scale) -> list[Work]:
