@@ -43,6 +43,14 @@ class Sources:
     state: SharedState
     figures: Latest[Figures]
 
+    def store(self) -> Figures | None:
+        """Figures of the store, in bounded time: the last known ones while it does not answer, None before it has
+        answered once. Who asks for health hears why."""
+        try:
+            return self.figures.get()
+        except Exception:  # noqa: BLE001 - whatever a disk does, the rest can be told
+            return self.figures.value
+
 
 def store_figures(settings: Settings) -> Latest[Figures]:
     """Figures of the store, in bounded time. In a thread of their own: a disk that hangs must not keep the rest from
@@ -114,10 +122,7 @@ class _Scrape:
         self._text: Latest[bytes] = Latest(self._make, fresh=_TEXT_FRESH, patience=_TEXT_PATIENCE)
 
     def answer(self, _environ: Environ) -> Reply:
-        try:
-            self._sources.figures.get()
-        except Exception:  # noqa: BLE001, S110 - the last known figures, or none; who asks for health hears why
-            pass
+        self._sources.store()  # the gauges have the last known one
         try:
             text = self._text.get()
         except TimeoutError as error:

@@ -74,11 +74,7 @@ def _status(sources: Sources, health: Health, completed: Callable[[], Completed 
 
 
 def _stored(sources: Sources) -> Stored | None:
-    try:
-        sources.figures.get()
-    except Exception:  # noqa: BLE001, S110 - the last known figures, or none; the verdict says why
-        pass
-    figures = sources.figures.value
+    figures = sources.store()
     if figures is None:
         return None
     stock = figures.stock
