@@ -78,6 +78,12 @@ class Counting:
             self._counters.histogram("disk_queue_seconds").observe_all(offload.waits)
             self._counters.histogram("fsync_duration_seconds").observe_all(fsutil.sync_seconds)
 
+    def head_refused(self) -> None:
+        """A request head that could not be understood is refused: nobody knows its method or where it leads."""
+        if self._counters is not None and self._observer is not None:
+            self._counters.request(families.OTHER, OTHER).inc()
+            self._observer.error(families.OTHER, families.BAD_HEAD)
+
     def completed(self) -> Completed | None:
         """What all workers have completed, at most a second old; None where that is not known."""
         return self._scrape.completed() if self._scrape is not None else None

@@ -65,15 +65,7 @@ class Client:
         """Everything there is, one after the other, until told to stop."""
         while not stop.is_set():
             number = next(_numbers)
-            for each in (
-                self._plain,
-                self._versions,
-                self._session,
-                self._tus,
-                self._draft,
-                self._refused,
-                self._limits,
-            ):
+            for each in self._kinds():
                 self._address = _address(next(_numbers))
                 try:
                     each(f"r{number}")
@@ -82,7 +74,8 @@ class Client:
             stop.wait(PAUSE)
 
     def _kinds(self) -> tuple[Callable[[str], None], ...]:
-        return self._plain, self._versions, self._session, self._tus, self._draft, self._refused, self._limits
+        uploads = self._plain, self._versions, self._session, self._tus, self._draft
+        return *uploads, self._refused, self._malformed, self._limits
 
     def send(
         self, method: str, target: str, outcomes: Outcome | Sequence[Outcome], headers: Headers = (), body: bytes = b""
@@ -215,6 +208,31 @@ class Client:
         self.send("GET", f"/elsewhere/{name}", Outcome(404, "not-found"))
         self.send("HEAD", f"{self._server.prefix}.uploads/{'0' * 32}", Outcome(404, "unknown-upload"))
         self._put(f"{name}/of/three", bytes(QUOTA + 1), Outcome(507, "quota-exceeded"))
+
+    def _malformed(self, name: str) -> None:
+        """Heads of which nobody learns the method: each is answered all the same."""
+        target = self._slot(f"malformed/{name}", 1).target
+        good = head_of("PUT", target, [("Content-Length", "1")])
+        self._send_raw(good.replace(b"HTTP/1.1", b"HTTP/9.9"), 400)
+        self._send_raw(good.replace(b"Content-Length: 1", b"Content-Length: one"), 400)
+        self._send_raw(good.replace(b"Content-Length: 1", b"Transfer-Encoding: gzip"), 501)
+        self._send_raw(good.replace(b"?", b"?x=" + b"y" * 9000 + b"&"), 414)
+        odd = head_of("BREW", target).replace(b"upload.example", b"x" * 3000)
+        self._send_raw(odd, 400, "bad-request")
+
+    def _send_raw(self, head: bytes, status: int, code: str = "bad-head") -> None:
+        began, outcome, answered = time.monotonic(), Outcome(status, code), False
+        try:
+            with Connection(self._server.address) as connection:
+                connection.send(head)
+                answer = connection.read_answer()
+                assert (answer.status, answer.code) == (outcome.status, outcome.code)
+                answered = True
+                connection.read_to_end()
+        except (EOFError, ConnectionError) as error:
+            raise NotServed from error
+        finally:
+            self._tally.note(began, "other", "other", [outcome], answered=answered)
 
     def _limits(self, name: str) -> None:
         """Who guesses is banned, and who asks too often is told to wait: from when on depends on the workers."""
