@@ -65,6 +65,8 @@ class Counting:
         self._observer: MetricsObserver | None = None
         self._scrape: _Scrape | None = None
         if self._folder:
+            for measured in (offload.waits, fsutil.sync_seconds):
+                measured.clear()  # of the master, who forks it to every worker and counts nothing
             counters = self._counters = Counters(self._folder, board.slot, _routes(settings.upload_sub_dir))
             self._observer = MetricsObserver(counters, board.add_stored)
 
