@@ -13,7 +13,7 @@ def test_the_counters_of_a_minute_are_what_clients_were_answered(tmp_path: Path)
     ordeal = undergo(tmp_path, SECONDS)
 
     seen = ordeal.tally.bounds()
-    seen[DELETED_BY_AGE] = (ordeal.aged - ordeal.kills, ordeal.aged)
+    seen[DELETED_BY_AGE] = ordeal.swept
     rows = [
         (_shown(series), f"{ordeal.told.get(series, 0):,.0f}", f"{least:,.0f}", f"{most:,.0f}")
         for series, (least, most) in sorted(seen.items())
