@@ -128,8 +128,9 @@ def _hurt(ordeal: Ordeal, server: Server, shared: RedisServer, load: Load, secon
 
     def reload() -> None:
         old = server.worker_pids()
-        server.signal(signal.SIGHUP)
-        until(lambda: len(server.ready_workers()) == 2 and not set(old) & set(server.worker_pids()), "it has reloaded")
+        with ordeal.tally.reloading():
+            server.signal(signal.SIGHUP)
+            until(lambda: len(server.ready_workers()) == 2 and not set(old) & set(server.worker_pids()), "it reloads")
         ordeal.reloads += 1
 
     events = (kill, shared.kill, reload, shared.start, kill, lambda: None)

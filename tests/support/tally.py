@@ -105,6 +105,10 @@ class _Done:
     was_answered: bool
     adds: tuple[Mapping[Series, float], ...]
 
+    def is_during(self, spans: Iterable[tuple[float, float]]) -> bool:
+        """Whether it was under way in any of them."""
+        return any(self.began <= end and self.ended >= begin for begin, end in spans)
+
 
 class Tally:
     """Collects what several threads see."""
@@ -113,6 +117,7 @@ class Tally:
         self._lock = Lock()
         self._done: list[_Done] = []
         self._kills: list[tuple[float, float]] = []
+        self._reloads: list[tuple[float, float]] = []
 
     @property
     def answered(self) -> int:
@@ -136,16 +141,24 @@ class Tally:
         yield
         self._kills.append((began, time.monotonic()))
 
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """A ``with`` block in which workers are replaced. One that stops may cut off a connection on which nothing has
+        come yet; what is answered counts as always."""
+        began = time.monotonic()
+        yield
+        self._reloads.append((began, time.monotonic()))
+
     def bounds(self) -> dict[Series, tuple[float, float]]:
         """The least and the most that a server may tell: the same but for what was under way at a kill.
 
-        AssertionError where a request was cut off that no kill can have cut off.
+        AssertionError where a request was cut off while no worker was killed or replaced.
         """
         least: Counter[Series] = Counter()
         most: Counter[Series] = Counter()
         for each in self._done:
-            is_sure = not any(each.began <= gone and each.ended >= sent for sent, gone in self._kills)
-            assert each.was_answered or not is_sure, "a request was cut off while nobody was killed"
+            is_sure = each.was_answered and not each.is_during(self._kills)
+            assert each.was_answered or each.is_during([*self._kills, *self._reloads]), "cut off while nothing happened"
             adds = Counter({series: max(add.get(series, 0) for add in each.adds) for series in set().union(*each.adds)})
             most.update(adds)
             if is_sure:
