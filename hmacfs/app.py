@@ -102,6 +102,10 @@ class Application(Flask):
         self.counting.tick()
         self.watch.tick()
 
+    def head_refused(self) -> None:
+        """The server calls this for a request head that it answers itself, because it cannot be understood."""
+        self.counting.head_refused()
+
     def start(self) -> None:
         """Begin what runs beside the requests, until the process ends. Call it once, in the process that serves."""
         self.state.start()

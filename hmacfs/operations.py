@@ -73,6 +73,8 @@ class Counting:
         self._observer: MetricsObserver | None = None
         self._scrape: _Scrape | None = None
         if self._folder:
+            for measured in (offload.waits, fsutil.sync_seconds):
+                measured.clear()  # of the master, who forks it to every worker and counts nothing
             counters = self._counters = Counters(self._folder, board.slot, _routes(settings.upload_sub_dir))
             self._observer = MetricsObserver(counters, board.add_stored)
 
@@ -85,6 +87,12 @@ class Counting:
         if self._counters is not None:
             self._counters.histogram("disk_queue_seconds").observe_all(offload.waits)
             self._counters.histogram("fsync_duration_seconds").observe_all(fsutil.sync_seconds)
+
+    def head_refused(self) -> None:
+        """A request head that could not be understood is refused: nobody knows its method or where it leads."""
+        if self._counters is not None and self._observer is not None:
+            self._counters.request(families.OTHER, OTHER).inc()
+            self._observer.error(families.OTHER, families.BAD_HEAD)
 
     def completed(self) -> Completed | None:
         """What all workers have completed, at most a second old; None where that is not known."""

@@ -155,3 +155,10 @@ def test_only_fsutil_links_and_renames_and_the_embedded_tier_its_own_file() -> N
     for path in modules():
         if dotted(path) not in ("storage.fsutil", "state.statefile"):
             assert not any(verb in path.read_text(encoding="utf-8") for verb in verbs), dotted(path)
+
+
+def test_only_fsutil_syncs_so_that_every_sync_is_measured() -> None:
+    for path in modules():
+        if dotted(path) != "storage.fsutil":
+            text = path.read_text(encoding="utf-8")
+            assert not any(verb in text for verb in ("os.fsync", "os.fdatasync", "os.sync(")), dotted(path)

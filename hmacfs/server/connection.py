@@ -308,6 +308,9 @@ class Connection:
         """A head that cannot be understood. The answer repeats nothing of it, nor does the log: it may hold a MAC."""
         status, reason = _face(error)
         self.worker.log.info("Malformed request head: %s", type(error).__name__)
+        told = getattr(self.worker.wsgi, "head_refused", None)
+        if told is not None:
+            told()
         text = f"{reason}\n".encode()
         lines = (
             f"HTTP/1.1 {status} {reason}",

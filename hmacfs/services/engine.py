@@ -202,24 +202,25 @@ class Engine:
 
     # Publishing
 
-    def after(self, partial: PartialUpload, conditions: WriteConditions, *, publishes: bool) -> Progress:
+    def after(self, partial: PartialUpload, conditions: WriteConditions, client: str, *, publishes: bool) -> Progress:
         """The file is published if nothing is missing (and it may be); else what has arrived is synced.
 
         Raises:
             UploadGone; what ``finish`` raises.
         """
         if publishes and partial.look().extents.prefix == partial.header.total:
-            return self.finish(partial, checksum.NOTHING, conditions)
+            return self.finish(partial, checksum.NOTHING, conditions, client)
         snapshot = partial.settle()
         if snapshot.state is State.GONE:
             raise UploadGone  # a plain PUT of the slot was faster, or somebody ended it
         return self.progress(partial, snapshot)
 
-    def finish(self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions) -> Progress:
+    def finish(self, partial: PartialUpload, wanted: Wanted, conditions: WriteConditions, client: str = "") -> Progress:
         """Publish the file, all of which is there.
 
         Args:
             wanted: checksums that the upload does not know of yet.
+            client: address of who completes it; empty where that is not known.
 
         Raises:
             UploadBusy, UploadComplete, UploadGone, ChecksumMismatch, TypeRefused; what publishing raises.
@@ -234,7 +235,7 @@ class Engine:
             self.give_back(header)  # unless it is kept, and may be published yet
             raise
         self.tell_end(partial)
-        self._uploads.tell(header.path, entity, metadata, self._clocks.wall() - header.started_at)
+        self._uploads.tell(header.path, entity, metadata, self._clocks.wall() - header.started_at, client)
         done = self.progress(partial, partial.look())
         return replace(done, offset=header.total, is_complete=True, entity=entity)
 

@@ -49,8 +49,13 @@ class Observer:
     def answered(self, exchange: Exchange) -> None:
         """An answer has ended."""
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
-        """A file was published; ``name`` as ``core.paths.shown`` writes it, ``uploader`` where that is known."""
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
+        """A file was published; ``name`` as ``core.paths.shown`` writes it.
+
+        Args:
+            uploader: where that is known.
+            client: address of who sent its last byte; empty for an unknown one.
+        """
 
     def upload_expired(self, name: str) -> None:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""

@@ -18,9 +18,9 @@ class Observers(Observer):
         for listener in self._listeners:
             listener.answered(exchange)
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         for listener in self._listeners:
-            listener.upload_completed(name, size, seconds, uploader)
+            listener.upload_completed(name, size, seconds, uploader, client)
 
 
 def _teller(name: str) -> Callable[..., None]:

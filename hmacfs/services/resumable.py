@@ -185,7 +185,7 @@ class Resumable:
         piece = self._checked(partial, appending)
         with self._engine.claimed(partial, piece) as claim:
             self._engine.write(partial, claim, piece, body, appending.wanted, wrote)
-        after = self._engine.after(partial, conditions, publishes=appending.is_last is not False)
+        after = self._engine.after(partial, conditions, appending.client, publishes=appending.is_last is not False)
         if appending.is_last and not after.is_complete:
             raise BadUploadLength
         return after

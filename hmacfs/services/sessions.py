@@ -78,7 +78,7 @@ class Sessions:
         self._engine.want(partial, request.wanted)
         is_whole = snapshot.extents.prefix == request.total
         if is_whole and partial.is_idle():  # a crash came between the last byte and publishing
-            return self._engine.finish(partial, checksum.NOTHING, request.conditions)
+            return self._engine.finish(partial, checksum.NOTHING, request.conditions, request.client)
         self._engine.tell(partial, snapshot)  # shared state may have lost it
         return self._engine.progress(partial, snapshot)
 
@@ -141,7 +141,7 @@ class Sessions:
             except BaseException:
                 self._keep_longer(partial)
                 raise
-            return self._engine.after(partial, request.conditions, publishes=True)
+            return self._engine.after(partial, request.conditions, request.client, publishes=True)
 
     def _write_whole(self, partial: PartialUpload, body: Body, admitted: Admitted) -> None:
         piece = Piece(0, partial.header.total)
@@ -162,7 +162,7 @@ class Sessions:
             self._engine.held(partial.header),
         ):
             self._engine.write(partial, claim, piece, body, request.wanted, progress.wrote)
-        return self._engine.after(partial, request.conditions, publishes=True)
+        return self._engine.after(partial, request.conditions, request.client, publishes=True)
 
     def _check_piece(self, partial: PartialUpload, piece: Piece) -> None:
         snapshot = partial.look()

@@ -97,10 +97,10 @@ class Uploads:
             if is_small and error.status in (400, 403, 408, 429, 503, 507):
                 self.check_place(request)  # "exists" comes before these; a small file asks only when it matters
             raise
-        self.tell(request.path, entity, metadata, self._clocks.now() - started)
+        self.tell(request.path, entity, metadata, self._clocks.now() - started, request.client)
         return entity
 
-    def tell(self, path: SlotPath, entity: Entity, metadata: Metadata, seconds: float) -> None:
+    def tell(self, path: SlotPath, entity: Entity, metadata: Metadata, seconds: float, client: str) -> None:
         """A file was published. Its catalogue row is left to the recorder: no tier is asked on the way of an answer."""
         total = entity.size
         row = FileRow(
@@ -114,7 +114,7 @@ class Uploads:
         )
         self._recorder.file_stored(row)
         self._quotas.settle(path, total, metadata.uploader)
-        self._observer.upload_completed(str(path), total, seconds, row.uploader)
+        self._observer.upload_completed(str(path), total, seconds, row.uploader, client)
         for gone in self._versions.pruned() if self._versions is not None else ():
             self._observer.version_removed(str(gone.path or "-"), gone.number, gone.freed, gone.reason)
         if self._deduplicator is not None:

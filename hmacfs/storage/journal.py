@@ -359,7 +359,7 @@ class Journal:
                     is_elsewhere = member.index // _OF_A_PAGE != stays // _OF_A_PAGE
                     must_sync = must_sync or (is_elsewhere and member.durable > member.first)
         if must_sync:
-            os.fsync(self.fd)  # pages reach the disk in any order, and what a freed one says was told
+            fsutil.fsync(self.fd)  # pages reach the disk in any order, and what a freed one says was told
         for index in gone:
             self._set(index, _STATE, _FREE)
 

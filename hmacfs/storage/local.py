@@ -199,7 +199,7 @@ class LocalStorage:
                 except FileNotFoundError:  # by other hands, just now
                     return None
             if self.syncs_directories:
-                os.fsync(chain[-1])
+                fsutil.fsync(chain[-1])
             self.on_published(path)
             chains.remove_empty_chain(chain, parents)
         finally:

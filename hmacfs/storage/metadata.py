@@ -100,7 +100,7 @@ class Sidecars:
         try:
             os.write(sidecar, content)
             if sync:
-                os.fsync(sidecar)
+                fsutil.fsync(sidecar)
         finally:
             os.close(sidecar)
         for directory in (folder, self._directory) if sync else ():

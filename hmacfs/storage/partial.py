@@ -181,7 +181,7 @@ class LocalPartial:
             if not all(self.journal.is_settled(record) for record in records):
                 self._sync_data()
                 self.journal.make_durable(records)
-                os.fsync(self.journal.fd)
+                fsutil.fsync(self.journal.fd)
             self.journal.tidy()
         return replace(self.look_now(), extents=extents)
 
@@ -236,7 +236,7 @@ class LocalPartial:
         try:
             self.journal.set_state(State.PUBLISHED)
             if self._home.storage.syncs_files and self.header.face != "session":
-                os.fsync(self.journal.fd)
+                fsutil.fsync(self.journal.fd)
             self._forget(keep_journal=self.header.face != "session")
             self._home.clear(self.header.path, keep=self.name)
         except OSError:

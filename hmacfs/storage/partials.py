@@ -172,7 +172,7 @@ class LocalPartials:
             journal = Journal(fd, self.folders.boot)
             journal.begin(header, data_name)
             if self.storage.syncs_files:
-                os.fsync(fd)
+                fsutil.fsync(fd)
             if held:
                 journal.try_lock(0, META)
             fsutil.rename(draft, os.path.join(folder, name))

@@ -30,9 +30,9 @@ def create_once(path: str, content: bytes) -> bytes:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
         try:
             fsutil.write_all(fd, memoryview(content), 0)
-            os.fsync(fd)
+            fsutil.fsync(fd)
             fsutil.link_name(parent, draft.encode(), parent, name.encode())
-            os.fsync(parent)
+            fsutil.fsync(parent)
         except FileExistsError:
             pass  # another process was first: its content counts
         finally:
@@ -51,7 +51,7 @@ def replace_private(path: str, content: bytes) -> os.stat_result:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fsutil.write_all(fd, memoryview(content), 0)
-        os.fsync(fd)
+        fsutil.fsync(fd)
         info = os.fstat(fd)
         fsutil.rename(draft, path)
     except BaseException:

@@ -137,7 +137,7 @@ class LocalContent:
             chain = storage.folders.chain_to(path)
             try:
                 if storage.syncs_files:
-                    os.fsync(fd)  # it may have been stored when Durability was another
+                    fsutil.fsync(fd)  # it may have been stored when Durability was another
                 with named(storage.staging, fd, link) as draft:
                     if os.fstat(fd).st_mtime_ns < ours.entity.modified_ns:
                         os.utime(fd, ns=(ours.entity.modified_ns, ours.entity.modified_ns))

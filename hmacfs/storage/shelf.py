@@ -183,7 +183,7 @@ class LocalShelf:
                 folder, count = folder[:-1], count + 1
             staying.add(folder)
         for folder in sorted(staying, key=len, reverse=True) if self._storage.syncs_directories else ():
-            _at(root, folder, os.fsync)
+            _at(root, folder, fsutil.fsync)
         return count
 
 

@@ -66,7 +66,7 @@ class SweepFile:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 fsutil.write_all(fd, memoryview(content), 0)
-                os.fsync(fd)
+                fsutil.fsync(fd)
             finally:
                 os.close(fd)
             fsutil.rename(draft, self._file)

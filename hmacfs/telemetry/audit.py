@@ -50,8 +50,8 @@ def write(event: str, **fields: str | int) -> None:
 class AuditObserver(Observer):
     """Writes what changes the store, and who is banned."""
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
-        write("upload", path=name, size=size, uploader=uploader)
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
+        write("upload", path=name, size=size, uploader=uploader, address=client)
 
     def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         write("delete", path=name, size=size, reason=reason, version=version or "", address=client)

@@ -24,6 +24,9 @@ DELETED = (
 )
 """Why a file was deleted: the key of the rule, its own end, or because somebody asked."""
 
+BAD_HEAD = "bad-head"
+"""The code of a request head that could not be understood, so that it never became a request."""
+
 OPERATIONS = ("upload", "download", "delete", "metrics", OTHER)
 
 

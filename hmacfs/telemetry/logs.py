@@ -107,7 +107,7 @@ class LogObserver(Observer):
         method = exchange.method if exchange.method in _METHODS else paths.shown(exchange.method.encode())
         write_line(_Chosen.form.request(exchange, method))
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         _tell(f"Upload completed: {name} in {seconds:.1f}s", size=size)
 
     def upload_expired(self, name: str) -> None:

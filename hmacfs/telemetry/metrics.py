@@ -60,7 +60,7 @@ class MetricsObserver(Observer):
         elif exchange.is_continued:
             self._resumed()
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         self._uploads()
         self._upload_seconds(seconds)
         self._upload_size(size)

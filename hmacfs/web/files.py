@@ -150,12 +150,14 @@ class Files:
 
     def refuse(self, environ: Environ, known: RequestError, error: Exception) -> Reply:
         """The reply for an error outside of ``answer``."""
+        started = self._site.clock()
         exchange = Exchange(environ["REQUEST_METHOD"], "-", "", status=known.status, request_id=self._ids.of(environ))
         if known.status >= 500:
             self._site.observer.failed(exchange, error)
         reply = self._refusal(environ, exchange, known)
         reply.headers.append((REQUEST_ID, exchange.request_id))
         reply.headers += self._site.cors.headers(environ.get("HTTP_ORIGIN", ""))
+        reply.on_close = lambda: self._finish(exchange, started)
         return reply
 
     def _face(self, environ: Environ, raw: bytes | None, exchange: Exchange) -> Face | None:

@@ -66,7 +66,8 @@ def test_audit_log_tells_uploads_and_deletions_and_no_other_request(tmp_path: Pa
         assert told == [{"event": "delete", "path": path, "size": 5, "reason": "DELETE", "address": "127.0.0.1"}]
         uploads = [{"path": f"romeo/{face}/file", "size": 10} for face in FACES]
         assert audited.lines("upload") == [
-            {"event": "upload", **each, "uploader": "romeo"} for each in ({"path": path, "size": 5}, *uploads)
+            {"event": "upload", **each, "uploader": "romeo", "address": "127.0.0.1"}
+            for each in ({"path": path, "size": 5}, *uploads)
         ]
 
 

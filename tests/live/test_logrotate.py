@@ -1,6 +1,7 @@
 """contrib/logrotate with the real logrotate against a running server: no line is lost, no old file stays open."""
 
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,6 @@ from threading import Event
 
 import pytest
 
-from hmacfs.settings import keys
 from tests.support.http import put
 from tests.support.polling import until
 from tests.support.server import ROOT, Server, open_files
@@ -19,7 +19,7 @@ from tests.support.servers import program
 
 CONFIG = ROOT / "contrib" / "logrotate" / "hmacfs"
 COMPLETED = re.compile(r"Upload completed: (\S+) in")
-AUDIT_WORKS = next(key.works for key in keys() if key.name == "AuditLog")
+REQUEST = re.compile(r"Incoming request: PUT (\S+)")
 SYSTEMCTL = """#!/bin/sh
 # What the script of the configuration asks systemd for, with the process that is the unit's main one here.
 case "$*" in
@@ -49,10 +49,10 @@ def config(tmp_path: Path, logs: Path) -> Path:
     return copy
 
 
-@pytest.fixture
-def server(tmp_path: Path, logs: Path) -> Iterator[Server]:
-    given = {"AuditLog": str(logs / "audit.log")} if AUDIT_WORKS else {}
-    with Server(tmp_path, NumCores=2, LogFile=str(logs / "hmacfs.log"), **given) as running:
+@pytest.fixture(params=["text", "json"])
+def server(request: pytest.FixtureRequest, tmp_path: Path, logs: Path) -> Iterator[Server]:
+    files = {"LogFile": str(logs / "hmacfs.log"), "AuditLog": str(logs / "audit.log")}
+    with Server(tmp_path, NumCores=2, LogFormat=request.param, **files) as running:
         yield running
 
 
@@ -84,6 +84,25 @@ def told(logs: Path, start: str) -> str:
     return "".join(text_of(path) for path in logs.iterdir() if path.name.startswith(start))
 
 
+def messages(server: Server, logs: Path) -> list[str]:
+    """What every line of the log says; each is whole, in the form that was asked for."""
+    lines = told(logs, "hmacfs.log").splitlines()
+    if server.keys["LogFormat"] == "json":
+        return [json.loads(line)["message"] for line in lines]
+    assert all(re.match(r"[A-Z]+\[[^]]+\] \S", line) for line in lines)
+    return lines
+
+
+def paths_in(pattern: re.Pattern[str], said: list[str]) -> list[str]:
+    return sorted(found[1] for each in said if (found := pattern.search(each)))
+
+
+def audited(logs: Path) -> list[str]:
+    """Paths of the uploads in the audit log."""
+    lines = [json.loads(line) for line in told(logs, "audit.log").splitlines()]
+    return sorted(line["path"] for line in lines if line["event"] == "upload")
+
+
 def opened(server: Server, logs: Path) -> set[str]:
     """Log files that any process of the server holds open, renamed ones too."""
     held = [target for pid in (server.pid, *server.worker_pids()) for target in open_files(pid)]
@@ -111,12 +130,11 @@ def test_logrotate_accepts_the_configuration(config: Path, logs: Path) -> None:
     assert f"considering log {logs}/audit.log" in said
 
 
-def test_no_line_is_lost_when_the_log_rotates_under_load(
+def test_no_line_is_lost_when_the_logs_rotate_under_load(
     server: Server, config: Path, logs: Path, tmp_path: Path
 ) -> None:
-    script, stop, current = systemctl_for(server, tmp_path / "bin"), Event(), {str(logs / "hmacfs.log")}
-    if AUDIT_WORKS:
-        current.add(str(logs / "audit.log"))
+    script, stop = systemctl_for(server, tmp_path / "bin"), Event()
+    current = {str(logs / name) for name in ("hmacfs.log", "audit.log")}
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(upload_until, server, stop, f"load-{number}") for number in range(3)]
         try:
@@ -125,16 +143,18 @@ def test_no_line_is_lost_when_the_log_rotates_under_load(
                 until(lambda: len(COMPLETED.findall(told(logs, "hmacfs.log"))) > before + 20, "uploads are logged")  # noqa: B023
                 logrotate(config, "--force", path=str(script.parent))
                 until(lambda: opened(server, logs) == current, "only the new files are open")
-                assert len([path for path in logs.iterdir() if path.name.startswith("hmacfs.log.")]) == rotation
+                for name in ("hmacfs.log", "audit.log"):
+                    assert len([path for path in logs.iterdir() if path.name.startswith(f"{name}.")]) == rotation
         finally:
             stop.set()
-        answered = [path for each in running for path in each.result()]
+        answered = sorted(path for each in running for path in each.result())
 
-    until(lambda: len(COMPLETED.findall(told(logs, "hmacfs.log"))) >= len(answered), "the last uploads are logged")
-    assert sorted(COMPLETED.findall(told(logs, "hmacfs.log"))) == sorted(answered)
+    until(lambda: len(REQUEST.findall(told(logs, "hmacfs.log"))) >= len(answered), "the last requests are logged")
+    said = messages(server, logs)
+    assert paths_in(COMPLETED, said) == answered
+    assert paths_in(REQUEST, said) == answered
+    assert audited(logs) == answered
     assert script.with_suffix(".users").read_text(encoding="utf-8").split() == [str(os.geteuid())] * 3
-    if AUDIT_WORKS:
-        assert all(path in told(logs, "audit.log") for path in answered)
 
 
 def test_a_renamed_file_is_compressed_a_rotation_later_and_new_ones_are_not_for_everybody(

@@ -56,7 +56,7 @@ class Told(Observer):
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
         self.pruned.append((name, number, size, reason))
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         self.completed.append((name, size))
 
 

@@ -143,7 +143,7 @@ class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int, float]] = []
 
-    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
+    def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         self.completed.append((name, size, seconds))
 
 

@@ -20,6 +20,10 @@ CHANGES: list[tuple[Callable[[AuditObserver], None], dict[str, Any]]] = [
         {"event": "upload", "path": "a/b", "size": 0, "uploader": "romeo@example.org"},
     ),
     (
+        lambda it: it.upload_completed("a/b", 5, 0.1, "", "192.0.2.1"),
+        {"event": "upload", "path": "a/b", "size": 5, "address": "192.0.2.1"},
+    ),
+    (
         lambda it: it.file_removed("a/b", 5, "DELETE", 0, "192.0.2.1"),
         {"event": "delete", "path": "a/b", "size": 5, "reason": "DELETE", "address": "192.0.2.1"},
     ),
