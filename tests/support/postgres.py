@@ -38,6 +38,7 @@ class PostgresServer(StateServer):
             "unix_socket_directories": self.folder,
             "fsync": "off",
             "shared_buffers": "16MB",
+            "dynamic_shared_memory_type": "mmap",  # in its own folder: one that is killed leaves nothing in /dev/shm
             "max_connections": 60,
         }
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
