@@ -183,15 +183,14 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class RemovedVersion:
-    """A version that went while its file stayed, or that a cut off deletion had left.
+    """A version that an upload has pushed out.
 
     Attributes:
-        path: None where the ledger that tells it was lost.
         freed: bytes.
-        reason: "MaxVersions", or "DELETE" where its file is gone.
+        reason: "MaxVersions".
     """
 
-    path: SlotPath | None
+    path: SlotPath
     number: int
     freed: int
     reason: str

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hmacfs.core import paths, versions
 from hmacfs.core.paths import SlotPath
@@ -52,6 +52,7 @@ class KeptVersion:
         path: None where the ledger that tells it was lost.
         expires_at: as in Metadata.
         file: the current file under the path, where it is known.
+        ledger: of its path.
     """
 
     slot: str
@@ -60,6 +61,7 @@ class KeptVersion:
     entity: Entity
     expires_at: int = 0
     file: Held | None = None
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 class VersionFolders:
@@ -74,7 +76,7 @@ class VersionFolders:
         self._storage = storage
         self._inside = f"{PRIVATE}/versions"
         self.root = os.path.join(store_dir, PRIVATE, "versions")
-        self._most = most
+        self.most = most
         self._clock = clock
 
     def at(self, slot: str) -> str:
@@ -125,7 +127,7 @@ class VersionFolders:
 
     def kept(self, slot: str) -> list[KeptVersion]:
         """What is there, the oldest first."""
-        path = self.ledger(slot)[0]
+        path, ledger = self.ledger(slot)
         file = None if path is None else self._storage.held_at(path)
         found = []
         for number in self.numbers(slot):
@@ -136,7 +138,7 @@ class VersionFolders:
                 ends = self._storage.claimed_end(os.fsencode(place), entity)
             except FileNotFoundError:
                 continue
-            found.append(KeptVersion(slot, path, number, entity, ends, file))
+            found.append(KeptVersion(slot, path, number, entity, ends, file, ledger))
         return found
 
     def leftover(self, slot: str, current: Entity | None) -> int | None:
@@ -154,9 +156,9 @@ class VersionFolders:
     def prune(self, slot: str) -> list[tuple[int, int]]:
         """Remove those beyond MaxVersions: number and bytes freed of each."""
         numbers = self.numbers(slot)
-        if len(numbers) <= self._most:
+        if len(numbers) <= self.most:
             return []
-        return self.drop(slot, versions.surplus(numbers, self._most, self.ledger(slot)[1], self._clock()))
+        return self.drop(slot, versions.surplus(numbers, self.most, self.ledger(slot)[1], self._clock()))
 
     def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """Remove these: number and bytes freed of each. For who holds the path's lock."""
