@@ -144,8 +144,15 @@ class Storage(Protocol):
 class Graves(Protocol):
     """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
 
-    def bury(self, path: SlotPath) -> None:
-        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm."""
+    def bury(self, path: SlotPath) -> bool:
+        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm.
+
+        Returns whether it did not before. Where it did, somebody else may be about to take his grave back: call it once
+        more when the file has gone.
+        """
+
+    def exhume(self, path: SlotPath) -> None:
+        """``path`` does not count as gone any more; for who has just buried it, and whose file stays."""
 
     def buried(self, path: SlotPath) -> bool:
         """Whether ``path`` was deleted, or has expired, in that time."""
