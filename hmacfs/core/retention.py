@@ -69,11 +69,12 @@ class Held:
     """A file of the store, or an old version of one, as it was seen.
 
     Attributes:
-        modified_ns: when it was stored.
+        modified_ns: its last change, which is when it was stored where nothing else is noted.
         expires_at: Unix seconds, its own end; 0 for none.
         version: number of an old version; 0 for the file itself.
         file: of an old version, the file that stands under its path now: it goes with that at the latest. None where
             none is known.
+        noted_ns: of an old version, when it had been stored; 0 where that is not noted.
         history: of an old version, what is known of it and its like; None lets it stay among any number.
     """
 
@@ -85,11 +86,17 @@ class Held:
     version: int = 0
     file: "Held | None" = None
     history: History | None = None
+    noted_ns: int = 0
+
+    @property
+    def stored_ns(self) -> int:
+        """When it was stored."""
+        return self.noted_ns or self.modified_ns
 
     @property
     def turn_ns(self) -> int:
         """What the rule on size orders by: when it was stored, and for a version no later than its file."""
-        return self.modified_ns if self.file is None else min(self.modified_ns, self.file.modified_ns)
+        return self.stored_ns if self.file is None else min(self.stored_ns, self.file.stored_ns)
 
     @property
     def turn(self) -> int:
@@ -154,7 +161,7 @@ def reason_to_go(held: Held, age: AgeRule | None, now: float) -> str:
     its file. Args: now: Unix seconds."""
     if 0 < held.expires_at <= now:
         return CLAIM
-    if age is not None and held.modified_ns / 1e9 + age.seconds <= now:
+    if age is not None and held.stored_ns / 1e9 + age.seconds <= now:
         return age.name
     return "" if held.file is None else reason_to_go(held.file, age, now)
 

@@ -164,12 +164,14 @@ class OldVersion:
 
     Attributes:
         number: from 1, the newest highest.
-        entity: with the time at which it had been stored, not replaced.
+        entity: its time is that of the newest name of the same content, where that is shared.
+        stored: Unix seconds at which it had been stored, not replaced.
     """
 
     number: int
     entity: Entity
     metadata: Metadata
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,20 +127,23 @@ class LocalVersions:
         slot = slot_name(path)
         current = self._storage.files.entity_at(path)
         hidden = self._folders.leftover(slot, current)
-        found = [self._described(path, number) for number in self._folders.numbers(slot) if number != hidden]
+        stored = dict(self._folders.ledger(slot)[1].stored)
+        numbers = [number for number in self._folders.numbers(slot) if number != hidden]
+        found = [self._described(path, number, stored.get(number)) for number in numbers]
         if current is None and not found:
             self._storage.refuse_buried(path)
             raise NotFound
         return [version for version in found if version is not None]
 
-    def _described(self, path: SlotPath, number: int) -> OldVersion | None:
+    def _described(self, path: SlotPath, number: int, stored_ns: int | None) -> OldVersion | None:
         raw = self._folders.raw(slot_name(path), number)
         try:
             stored = self._storage.files.open_beneath(raw, False)
         except NotFound:
             return None  # pruned meanwhile
         stored.close()
-        return OldVersion(number, stored.entity, stored.metadata)
+        moment = stored.entity.modified_ns if stored_ns is None else stored_ns
+        return OldVersion(number, stored.entity, stored.metadata, moment // 1_000_000_000)
 
     # Removing
 

@@ -47,7 +47,17 @@ def _held(version: KeptVersion, most: int | None) -> Held:
     entity, file = version.entity, version.file
     path = version.path or _nameless(version.slot)
     history = History(version.ledger, most, is_over=version.path is not None and file is None)
-    return Held(path, entity.inode, entity.size, entity.modified_ns, version.expires_at, version.number, file, history)
+    return Held(
+        path,
+        entity.inode,
+        entity.size,
+        entity.modified_ns,
+        version.expires_at,
+        version.number,
+        file,
+        history,
+        version.stored_ns,
+    )
 
 
 def _kept(held: Held) -> KeptVersion:

@@ -378,6 +378,26 @@ def test_content_that_others_share_stays_until_its_last_name_goes(tmp_path: Path
     loft.close()
 
 
+def test_a_version_goes_by_its_own_time_though_its_content_was_stored_again(tmp_path: Path) -> None:
+    loft = Loft(tmp_path / "store", keeper=True)
+    content, same = loft.archive.content, Metadata("image/jpeg", "5" * 64)
+    assert content is not None
+    for data, age in ((b"first" * 100, 40 * DAY), (b"second" * 100, 20 * DAY), (b"first" * 100, 1 * DAY)):
+        loft.put(data, age)
+        entity = loft.storage.files.entity_at(slot())
+        assert entity is not None
+        if data.startswith(b"first"):
+            content.share(slot(), entity, same)
+    (first,) = (loft.store / ".hmacfs/versions").rglob("1")
+    assert first.stat().st_mtime == NOW - 1 * DAY
+
+    loft.swept(MONTH)
+
+    assert loft.archive.old() == {2: b"second" * 100}
+    assert loft.archive.read() == b"first" * 100
+    loft.close()
+
+
 def test_a_batch_of_files_is_read_of_many_folders_of_versions(loft: Loft, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         loft.put(b"old", 40 * DAY, f"a/{number}")

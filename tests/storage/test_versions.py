@@ -569,6 +569,8 @@ def test_a_sweep_passes_over_what_is_not_ours(reopen: Open, store: Path) -> None
         '{"path": "a/b.jpg", "highest": 1e400, "made": []}',
         '{"path": "a/b.jpg", "highest": 1, "made": [1e400, NaN]}',
         '{"path": "a/b.jpg", "highest": -1, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [], "stored": [1]}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [], "stored": {"1": "long ago"}}',
         '{"path": "a/b.jpg", "highest": 1%s, "made": []}' % ("0" * 300),
         '{"path": "\\ud800", "highest": 1, "made": []}',
         "[" * 100_000,
@@ -589,6 +591,35 @@ def test_a_damaged_ledger_counts_as_empty(reopen: Open, store: Path, content: st
     archive.put(b"third")
 
     assert archive.old() == {1: b"first", 2: b"second"}
+
+
+def test_a_version_is_as_old_as_it_was_when_its_content_is_stored_again(archive: Archive, store: Path) -> None:
+    archive.put(b"first")
+    os.utime(store / PATH, (1_000_000, 1_000_000))
+    archive.put(b"second")
+    os.utime(store / PATH, (2_000_000, 2_000_000))
+    archive.put(b"third")
+    (kept,) = (store / ".hmacfs/versions").rglob("1")
+
+    os.utime(kept)  # as sharing does with the inode
+
+    assert [version.stored for version in archive.versions.of(slot())] == [1_000_000, 2_000_000]
+    assert [version.stored_ns // 10**9 for version in archive.versions.each()] == [1_000_000, 2_000_000]
+
+
+@pytest.mark.parametrize("noted", ["{}", '{"1": 0}', '{"1": -5}', f'{{"1": {10**30}}}', '{"7": 5}'])
+def test_without_a_note_a_version_is_as_old_as_its_file(archive: Archive, store: Path, noted: str) -> None:
+    archive.put(b"first")
+    os.utime(store / PATH, (1_000_000, 1_000_000))
+    archive.put(b"second")
+    (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
+
+    ledger.write_text(f'{{"path": "{PATH}", "highest": 1, "made": [], "stored": {noted}}}')
+    (damaged,) = archive.versions.of(slot())
+    ledger.write_text(f'{{"path": "{PATH}", "highest": 1, "made": []}}')
+    (earlier,) = archive.versions.of(slot())
+
+    assert (damaged.stored, earlier.stored) == (1_000_000, 1_000_000)
 
 
 def test_plain_metadata_is_what_the_tests_above_put(archive: Archive) -> None:
