@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from hmacfs.core import retention
 from hmacfs.core.retention import Policy
@@ -113,14 +112,7 @@ def janitor(
     schedule = Schedule(settings.sweep_interval, min(settings.sweep_interval, settings.session_ttl / 4))
     means = Means(grounds, policy(settings), ledger, observer, time.monotonic, removes)
     notes = SweepFile(settings.store_dir)
-    chores: list[Callable[[], Iterator[object]]] = [partial(_tidy_versions, beside.versions, observer)]
+    chores: list[Callable[[], Iterator[object]]] = [beside.versions.sweep]
     if beside.content is not None:
         chores.append(beside.content.sweep)
     return Janitor(means, notes, state, secrets.token_hex(8), schedule, clocks or sweepfile.clocks(), chores)
-
-
-def _tidy_versions(old: LocalVersions, observer: Observer) -> Iterator[int]:
-    for removed in old.sweep():
-        for each in removed:
-            observer.version_removed(str(each.path or "-"), each.number, each.freed, each.reason)
-        yield len(removed)

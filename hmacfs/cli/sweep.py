@@ -70,9 +70,6 @@ class Printing(Observer):
         which = f" version {version}" if version else ""
         click.echo(f"{self._verb} {name}{which} ({reason}, {units.shown_size(size)})")
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        click.echo(f"{self._verb} {name} version {number} ({reason}, {units.shown_size(size)})")
-
     def upload_expired(self, name: str) -> None:
         click.echo(f"{self._verb} {name} (unfinished, SessionTTL)")
 

@@ -5,15 +5,21 @@ MaxRetentionTime): the shortest that is enabled wins. A file may also carry an e
 The limit on size is the business of ``core.oldest``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hmacfs import units
+from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 
 CLAIM = "claim"
 """The reason for a file whose own end has come."""
 SIZE = "MaxRetentionSize"
 """The reason for a file that had to make room."""
+TOO_MANY = "MaxVersions"
+"""The reason for a version of which there are too many."""
+DELETED = "DELETE"
+"""The reason for a version whose file is gone: a deletion was cut off, or other hands took the file."""
 
 SPARED_SECONDS = 3600
 """Files that are younger never go to make room (configuration, end of the page)."""
@@ -44,15 +50,32 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What is known of all old versions of one path together.
+
+    Attributes:
+        ledger: what is remembered of the path.
+        most: of them that stay, MaxVersions; None for all, because nothing is replaced any more.
+        is_over: whether their file is gone.
+    """
+
+    ledger: versions.Ledger
+    most: int | None = None
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A file of the store, or an old version of one, as it was seen.
 
     Attributes:
-        modified_ns: when it was stored.
+        modified_ns: its last change, which is when it was stored where nothing else is noted.
         expires_at: Unix seconds, its own end; 0 for none.
         version: number of an old version; 0 for the file itself.
         file: of an old version, the file that stands under its path now: it goes with that at the latest. None where
             none is known.
+        noted_ns: of an old version, when it had been stored; 0 where that is not noted.
+        history: of an old version, what is known of it and its like; None lets it stay among any number.
     """
 
     path: SlotPath
@@ -62,11 +85,18 @@ class Held:
     expires_at: int = 0
     version: int = 0
     file: "Held | None" = None
+    history: History | None = None
+    noted_ns: int = 0
+
+    @property
+    def stored_ns(self) -> int:
+        """When it was stored."""
+        return self.noted_ns or self.modified_ns
 
     @property
     def turn_ns(self) -> int:
         """What the rule on size orders by: when it was stored, and for a version no later than its file."""
-        return self.modified_ns if self.file is None else min(self.modified_ns, self.file.modified_ns)
+        return self.stored_ns if self.file is None else min(self.stored_ns, self.file.stored_ns)
 
     @property
     def turn(self) -> int:
@@ -79,6 +109,7 @@ class Batch:
     """Some of what a look through the store found.
 
     Attributes:
+        files: of a path all old versions, or none.
         empty: folders with nothing in them, relative to the store, with the time of their last change in Unix seconds.
     """
 
@@ -130,9 +161,41 @@ def reason_to_go(held: Held, age: AgeRule | None, now: float) -> str:
     its file. Args: now: Unix seconds."""
     if 0 < held.expires_at <= now:
         return CLAIM
-    if age is not None and held.modified_ns / 1e9 + age.seconds <= now:
+    if age is not None and held.stored_ns / 1e9 + age.seconds <= now:
         return age.name
     return "" if held.file is None else reason_to_go(held.file, age, now)
+
+
+def reasons_to_go(files: Sequence[Held], age: AgeRule | None, now: float, *, by_age: bool = True) -> list[str]:
+    """Why each file goes now, or nothing: by its age, and of the versions that this leaves those that are too many, or
+    whose file is gone.
+
+    Args:
+        files: as in ``Batch``.
+        now: Unix seconds.
+        by_age: False where the clock is not believed.
+    """
+    found = [reason_to_go(held, age, now) if by_age else "" for held in files]
+    staying: dict[SlotPath, list[int]] = {}
+    for place, held in enumerate(files):
+        if held.history is not None and not found[place]:
+            staying.setdefault(held.path, []).append(place)
+    for places in staying.values():
+        reason, numbers = _surplus([files[place] for place in places], now)
+        for place in places:
+            if files[place].version in numbers:
+                found[place] = reason
+    return found
+
+
+def _surplus(held: Sequence[Held], now: float) -> tuple[str, set[int]]:
+    """Which of the versions of one path go whatever their age, by number, and why."""
+    history, numbers = held[0].history, {each.version for each in held}
+    if history is None or history.is_over:
+        return DELETED, numbers
+    if history.most is None or len(numbers) <= history.most:
+        return "", set()
+    return TOO_MANY, set(versions.surplus(numbers, history.most, history.ledger, now))
 
 
 def is_spared(held: Held, now: float) -> bool:

@@ -78,7 +78,22 @@ _FIRST_LINE = 256
 """Characters, as many as Linux looks at."""
 _INTERPRETED = {"python": "text/x-python", "perl": "text/x-perl", "php": "text/x-php", "node": "text/javascript"}
 _PHP = re.compile(r"<\?(php\b|=)", re.IGNORECASE)
-_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+# By appendix F of XML 1.0 a parser finds the encoding. The longer marks first: one of UTF-32 begins as one of UTF-16.
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_UNMARKED = (
+    (re.compile(rb"(?:[\t\n\r ]\0\0\0)*<\0\0\0"), "utf-32-le"),
+    (re.compile(rb"(?:\0\0\0[\t\n\r ])*\0\0\0<"), "utf-32-be"),
+    (re.compile(rb"(?:[\t\n\r ]\0)*<\0"), "utf-16-le"),
+    (re.compile(rb"(?:\0[\t\n\r ])*\0<"), "utf-16-be"),
+    (re.compile(rb"\x4c\x6f\xa7\x94"), "cp037"),  # "<?xm" in any EBCDIC; names of elements are the same in all
+)
+"""Without a mark the first character of a document tells the encoding, which is "<" behind spaces."""
 
 _FARTHEST_HEADER = 1 << 28
 """Windows looks for a program's header no farther than this."""
@@ -162,8 +177,11 @@ def _root_types(text: str) -> set[str]:
 
 
 def _decoded(block: bytes) -> str:
-    """The block as text; each byte a character where no byte order mark says otherwise."""
+    """The block as text; each byte a character where neither a byte order mark nor a "<" says otherwise."""
     for mark, encoding in _MARKS:
         if block.startswith(mark):
             return block[len(mark) :].decode(encoding, "replace")
+    for beginning, encoding in _UNMARKED:
+        if beginning.match(block):
+            return block.decode(encoding, "replace")
     return block.decode("latin-1")

@@ -17,10 +17,13 @@ class Ledger:
     Attributes:
         highest: the number that was given last, kept or not.
         made: when its file was replaced, for as long as it counts.
+        stored: numbers of versions that are kept, each with the time in nanoseconds at which it had been stored. The
+            file itself cannot tell that for ever: names of equal content share one time.
     """
 
     highest: int = 0
     made: tuple[int, ...] = ()
+    stored: tuple[tuple[int, int], ...] = ()
 
 
 def seconds_to_wait(ledger: Ledger, per_day: int, now: float) -> int:
@@ -39,14 +42,23 @@ def seconds_to_wait(ledger: Ledger, per_day: int, now: float) -> int:
     return max(1, min(DAY, math.ceil(frees - now)))
 
 
-def replaced(ledger: Ledger, number: int, per_day: int, now: float) -> Ledger:
-    """The ledger once the file has been replaced at ``now``; it never grows beyond ``per_day`` moments.
+def replaced(
+    ledger: Ledger, number: int, per_day: int, now: float, *, stored_ns: int = 0, kept: Collection[int] = ()
+) -> Ledger:
+    """The ledger once the file has been replaced at ``now``; it never grows beyond ``per_day`` moments, and one time
+    for each version.
 
     Args:
         number: of the version that the replaced file becomes, as ``next_number`` gives it or a crash left it.
+        stored_ns: when that had been stored, 0 where nobody knows. What was noted of the number before a crash stays.
+        kept: numbers of the versions that are there; what is noted of others is dropped.
     """
     made = (*_recent(ledger, now), int(now))[-per_day:] if per_day else ()
-    return Ledger(max(ledger.highest, number), made)
+    there = set(kept)
+    stored = {each: moment for each, moment in ledger.stored if each in there}
+    if stored_ns:
+        stored.setdefault(number, stored_ns)
+    return Ledger(max(ledger.highest, number), made, tuple(stored.items()))
 
 
 def next_number(ledger: Ledger, kept: Collection[int]) -> int:

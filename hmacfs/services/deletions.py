@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from hmacfs.errors import Gone, NotFound
+from hmacfs.core.paths import SlotPath
+from hmacfs.errors import Gone, NotFound, RequestError
 from hmacfs.services.authority import Authority, DeletionRequest
 from hmacfs.services.observer import Observer
 from hmacfs.services.recorder import Recorder
 from hmacfs.services.retrying import Retries
-from hmacfs.storage.base import Graves, Storage
+from hmacfs.storage.base import Entity, Graves, Storage
 
 REASON = "DELETE"
 """What the log says of a file that went for who signed for it."""
@@ -51,6 +52,7 @@ class Deletions:
         Raises:
             BadSignature, TooManyRequests.
             NotFound: there is no such file.
+            StorageFailed, StorageBusy: the file could not be removed; its path is as it was.
         """
         self._authority.check_deletion(request)
         if self._check_rate is not None:
@@ -61,11 +63,36 @@ class Deletions:
             stored.close()
         except Gone:
             raise NotFound from None  # 410 is for GET and PUT alone (protocol, section 3)
-        self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
-        deleted = self._storage.delete(path)
+        is_new = self._graves.bury(path)  # first: a crash in between must not leave the way open for a replay
+        try:
+            deleted = self._storage.delete(path)
+        except RequestError:
+            if is_new:
+                self._take_back(path, stored.entity)
+            raise
+        if not is_new:
+            self._graves.bury(path)  # whoever made the grave may have taken it back
         if deleted is None:
             raise NotFound
         self._recorder.file_deleted(path.raw.decode())
         for version in deleted.versions:
             self._observer.file_removed(str(path), version.size, REASON, version.number, request.client)
         self._observer.file_removed(str(path), deleted.size, REASON, 0, request.client)
+
+    def _take_back(self, path: SlotPath, entity: Entity) -> None:
+        """Our grave goes where the file has stayed. Nothing is raised: why it has stayed is what is told."""
+        try:
+            if self._is_there(path, entity):
+                self._graves.exhume(path)
+                if not self._is_there(path, entity):  # somebody else has removed it meanwhile
+                    self._graves.bury(path)
+        except RequestError:
+            pass
+
+    def _is_there(self, path: SlotPath, entity: Entity) -> bool:
+        try:
+            stored = self._storage.open(path, with_content=False)
+        except (Gone, NotFound):
+            return False
+        stored.close()
+        return stored.entity == entity

@@ -14,7 +14,8 @@ class Shelf(Protocol):
     """Files of one kind: the current ones, or the old versions."""
 
     def batches(self) -> Iterator[Batch]:
-        """All of them, in any order; one that comes or goes meanwhile may be among them or not."""
+        """All of them, in any order, but the old versions of a path in one batch; one that comes or goes meanwhile may
+        be among them or not."""
 
     def remove(self, files: Sequence[Held]) -> Sequence[Held]:
         """Remove those that are still what they were, and what goes with them; all that went."""

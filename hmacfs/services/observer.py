@@ -61,7 +61,7 @@ class Observer:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        """A version was removed beyond MaxVersions, by an upload or a sweep, or because a deletion was cut off.
+        """A version was removed beyond MaxVersions, by an upload. What a sweep removes is told as a file.
 
         Args:
             size: bytes that this freed.

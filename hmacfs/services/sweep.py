@@ -1,4 +1,5 @@
-"""One sweep of a store: what its time is over for, what has to make room, and what nobody needs any more.
+"""One sweep of a store: what its time is over for, which versions are too many, what has to make room, and what nobody
+needs any more.
 
 Nothing is listed as a whole: files pass by in batches, and what a rule must remember of them is bounded
 (``core.oldest``, ``core.bloom``). Between two batches the sweep rests, so that requests are served beside it.
@@ -97,7 +98,7 @@ class Sweep:
         try:
             for _, batch in self._batches():
                 files += len(batch.files)
-                expired += sum(bool(self._reason(held)) for held in batch.files)
+                expired += sum(bool(retention.reason_to_go(held, self._policy.age, self._wall)) for held in batch.files)
         except Stopped:
             return True
         if would_take_most(expired, files):
@@ -149,22 +150,24 @@ class Sweep:
                 begun = now()
 
     def _judge(self, shelf: Shelf, batch: Batch, bands: Bands, seen: Seen | None) -> None:
-        """The first look at each file: by its age."""
-        for held in batch.files:
+        """The first look at each file: by its age, and of old versions by their number."""
+        for held, reason in self._judged(batch):
             self.report.files += 1
             self.report.stored += held.size
             self.report.versions += bool(held.version)
             if seen is not None:
                 seen.add(held.inode, held.modified_ns)
-            if reason := self._reason(held):
+            if reason:
                 self._leave(held, reason)
             elif not retention.is_spared(held, self._wall):
                 bands.add(held)
         if old := [folder for folder, changed in batch.empty if changed < self._wall - _EMPTY_SECONDS]:
             self._remove_folders(shelf, old)
 
-    def _reason(self, held: Held) -> str:
-        return retention.reason_to_go(held, self._policy.age, self._wall) if self._by_age else ""
+    def _judged(self, batch: Batch) -> Iterator[tuple[Held, str]]:
+        """Each file, and why it goes before anything has to make room."""
+        reasons = retention.reasons_to_go(batch.files, self._policy.age, self._wall, by_age=self._by_age)
+        return zip(batch.files, reasons, strict=True)
 
     def _make_room(self, bands: Bands) -> None:
         """The oldest files go until the store is under MaxRetentionSize, or no more may."""
@@ -172,8 +175,8 @@ class Sweep:
         while (cut := bands.cut(report.stored - self._policy.most_bytes)) is not None:
             before, choice = report.freed, Choice(cut)
             for _, batch in self._batches():
-                for held in batch.files:
-                    may_go = not self._reason(held) and not retention.is_spared(held, self._wall)
+                for held, reason in self._judged(batch):
+                    may_go = not reason and not retention.is_spared(held, self._wall)
                     if may_go and choice.goes(held):
                         self._leave(held, retention.SIZE)
             for held in choice.rest():

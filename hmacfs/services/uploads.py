@@ -116,7 +116,7 @@ class Uploads:
         self._quotas.settle(path, total, metadata.uploader)
         self._observer.upload_completed(str(path), total, seconds, row.uploader, client)
         for gone in self._versions.pruned() if self._versions is not None else ():
-            self._observer.version_removed(str(gone.path or "-"), gone.number, gone.freed, gone.reason)
+            self._observer.version_removed(str(gone.path), gone.number, gone.freed, gone.reason)
         if self._deduplicator is not None:
             self._deduplicator.published(path, entity, metadata)
 

@@ -144,8 +144,15 @@ class Storage(Protocol):
 class Graves(Protocol):
     """Which paths are gone and known to be, for 30 days (protocol, section 3, 410)."""
 
-    def bury(self, path: SlotPath) -> None:
-        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm."""
+    def bury(self, path: SlotPath) -> bool:
+        """``path`` counts as gone from now on. Call it before the file goes: a crash in between does no harm.
+
+        Returns whether it did not before. Where it did, somebody else may be about to take his grave back: call it once
+        more when the file has gone.
+        """
+
+    def exhume(self, path: SlotPath) -> None:
+        """``path`` does not count as gone any more; for who has just buried it, and whose file stays."""
 
     def buried(self, path: SlotPath) -> bool:
         """Whether ``path`` was deleted, or has expired, in that time."""
@@ -157,12 +164,14 @@ class OldVersion:
 
     Attributes:
         number: from 1, the newest highest.
-        entity: with the time at which it had been stored, not replaced.
+        entity: its time is that of the newest name of the same content, where that is shared.
+        stored: Unix seconds at which it had been stored, not replaced.
     """
 
     number: int
     entity: Entity
     metadata: Metadata
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +192,14 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class RemovedVersion:
-    """A version that went while its file stayed, or that a cut off deletion had left.
+    """A version that an upload has pushed out.
 
     Attributes:
-        path: None where the ledger that tells it was lost.
         freed: bytes.
-        reason: "MaxVersions", or "DELETE" where its file is gone.
+        reason: "MaxVersions".
     """
 
-    path: SlotPath | None
+    path: SlotPath
     number: int
     freed: int
     reason: str

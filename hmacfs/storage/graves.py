@@ -53,10 +53,15 @@ class LocalGraves:
             private.make_private_directory(self._root)
             self._fd = os.open(self._root, fsutil.DIRECTORY)  # a path from here is looked up in half of the time
 
-    def bury(self, path: SlotPath) -> None:
-        """``path`` counts as gone from now on."""
+    def bury(self, path: SlotPath) -> bool:
+        """``path`` counts as gone from now on; whether it did not before."""
         with os_errors_translated():
-            self._disk.run(self.bury_now, path)
+            return self._disk.run(self.bury_now, path)
+
+    def exhume(self, path: SlotPath) -> None:
+        """``path`` does not count as gone any more."""
+        with os_errors_translated():
+            self._disk.run(self.exhume_now, path)
 
     def buried(self, path: SlotPath) -> bool:
         """Whether ``path`` was deleted or has expired in the last 30 days."""
@@ -74,7 +79,7 @@ class LocalGraves:
         except FileNotFoundError:
             return False
 
-    def bury_now(self, path: SlotPath) -> None:
+    def bury_now(self, path: SlotPath) -> bool:
         place = self._place(path)
         while True:
             day = self._day_file()
@@ -86,6 +91,9 @@ class LocalGraves:
                 if error.errno != errno.EMLINK:
                     raise
                 self._number += 1
+
+    def exhume_now(self, path: SlotPath) -> None:
+        private.remove_file(self._place(path))
 
     def sweep(self, batch: int) -> Iterator[int]:
         """Remove the graves that are over, job by job; how many each job removed. Nothing where none can be over."""
@@ -100,13 +108,18 @@ class LocalGraves:
             for day in days:
                 private.remove_file(day)
 
-    def _link(self, day: str, place: str) -> None:
+    def _link(self, day: str, place: str) -> bool:
+        """Whether there was no grave, or one that is over."""
         try:
             fsutil.link_private(day, place)
         except FileExistsError:
             # An old grave is as young as today's file from now on. A rename between two names of one file does nothing.
-            if not os.path.samefile(day, place):
-                fsutil.replace_link(day, place)
+            if os.path.samefile(day, place):
+                return False
+            is_over = self._is_over(os.stat(place).st_mtime)
+            fsutil.replace_link(day, place)
+            return is_over
+        return True
 
     def _place(self, path: SlotPath) -> str:
         name = sha256(path.raw).hexdigest()

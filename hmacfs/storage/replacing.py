@@ -159,9 +159,9 @@ class Replacing:
         ledger, now = self._folders.ledger(slot)[1], self._clock()
         if wait := versions.seconds_to_wait(ledger, self._per_day, now):
             raise TooManyVersions(wait)
-        left = self._folders.leftover(slot, current)
-        number = versions.next_number(ledger, self._folders.numbers(slot)) if left is None else left
-        changed = versions.replaced(ledger, number, self._per_day, now)
+        left, kept = self._folders.leftover(slot, current), self._folders.numbers(slot)
+        number = versions.next_number(ledger, kept) if left is None else left
+        changed = versions.replaced(ledger, number, self._per_day, now, stored_ns=current.modified_ns, kept=kept)
         self._folders.write_ledger(slot, path, changed)
         return number if self._most and left is None else 0
 

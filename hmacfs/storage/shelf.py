@@ -16,7 +16,7 @@ from hmacfs.core.paths import MAX_SEGMENTS, SlotPath
 from hmacfs.core.retention import Batch, Held
 from hmacfs.errors import BadPath
 from hmacfs.storage import beneath, fsutil
-from hmacfs.storage.base import Entity, os_errors_translated
+from hmacfs.storage.base import Entity, GoneVersion, os_errors_translated
 from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.slotlocks import Held as Locked
@@ -155,17 +155,29 @@ class LocalShelf:
             raise
         name = held.path.segments[-1]
         try:
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if _entity(info) != Entity(held.inode, held.size, held.modified_ns):
+            if not _is_there(folder, name, held):
                 return []
-            self._graves.bury_now(held.path)
-            gone = self._storage.on_deleting(held.path)
-            self._storage.drop_name(folder, name)
+            gone = self._bury_and_drop(folder, held)
         except FileNotFoundError:
             return []
         finally:
             os.close(folder)
         return [held, *(Held(held.path, 0, each.size, 0, version=each.number) for each in gone)]
+
+    def _bury_and_drop(self, folder: int, held: Held) -> Sequence[GoneVersion]:
+        """As a deletion does (``services.deletions``), which does not hold the path's lock while it buries."""
+        name = held.path.segments[-1]
+        is_new = self._graves.bury_now(held.path)
+        try:
+            gone = self._storage.on_deleting(held.path)
+            self._storage.drop_name(folder, name)
+        except OSError:
+            if is_new and _is_there(folder, name, held):
+                self._graves.exhume_now(held.path)
+            raise
+        if not is_new:
+            self._graves.bury_now(held.path)  # whoever made the grave may have taken it back
+        return gone
 
     def _remove_empty(self, root: int, folders: Sequence[bytes]) -> list[bytes]:
         tops = {folder: self._tidy(root, {tuple(folder.split(b"/"))}) for folder in folders}
@@ -208,6 +220,15 @@ def _at(root: int, folder: Sequence[bytes], deed: Callable[[int], T]) -> T | Non
 
 def _folder(root: int, segments: Sequence[bytes]) -> int:
     return beneath.open_beneath(root, b"/".join(segments) or b".", fsutil.DIRECTORY)
+
+
+def _is_there(folder: int, name: bytes, held: Held) -> bool:
+    """Whether the file is still what was judged."""
+    try:
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return _entity(info) == Entity(held.inode, held.size, held.modified_ns)
 
 
 def _entity(info: os.stat_result) -> Entity:

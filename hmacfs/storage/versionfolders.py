@@ -1,7 +1,8 @@
 """The folders of ``StoreDir/.hmacfs/versions``: the versions of each slot, and the ledger beside them.
 
     versions/ab/ab12.../3        a second name of the file that was replaced as the third; the folder is named by slot
-    versions/ab/ab12.../ledger   the path, the number given last, and when the file was replaced lately
+    versions/ab/ab12.../ledger   the path, the number given last, when the file was replaced lately, and when each
+                                 version had been stored (ledgers of earlier servers lack that)
 
 A version is the old file itself under another name, so what travels with a file travels with it. Everything blocks, and
 runs in the disk pool.
@@ -11,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hmacfs.core import paths, versions
 from hmacfs.core.paths import SlotPath
@@ -28,7 +29,8 @@ LEDGER = "ledger"
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}")
 _MOST_NUMBER = 10**15 - 1
 _LEDGER_BYTES = 2 * 1024 * 1024
-"""Above what VersionsPerDay can make of one."""
+"""Above what VersionsPerDay and MaxVersions can make of one."""
+_MOST_NS = 2**63
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, BadPath)
@@ -52,6 +54,8 @@ class KeptVersion:
         path: None where the ledger that tells it was lost.
         expires_at: as in Metadata.
         file: the current file under the path, where it is known.
+        ledger: of its path.
+        stored_ns: when it had been stored.
     """
 
     slot: str
@@ -60,6 +64,8 @@ class KeptVersion:
     entity: Entity
     expires_at: int = 0
     file: Held | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    stored_ns: int = 0
 
 
 class VersionFolders:
@@ -74,7 +80,7 @@ class VersionFolders:
         self._storage = storage
         self._inside = f"{PRIVATE}/versions"
         self.root = os.path.join(store_dir, PRIVATE, "versions")
-        self._most = most
+        self.most = most
         self._clock = clock
 
     def at(self, slot: str) -> str:
@@ -111,23 +117,25 @@ class VersionFolders:
             path = paths.parse(str(values["path"]).encode())
             if slot_name(path) != slot:
                 return None, Ledger()
-            ledger = Ledger(int(values["highest"]), tuple(int(moment) for moment in values["made"]))
+            made = tuple(int(moment) for moment in values["made"])
+            ledger = Ledger(int(values["highest"]), made, _stored(values.get("stored", {})))
             return (path, ledger) if 0 <= ledger.highest <= _MOST_NUMBER else (path, Ledger())
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, *_DAMAGED):
             return None, Ledger()
 
     def write_ledger(self, slot: str, path: SlotPath, ledger: Ledger) -> None:
         """Make the folder where it is missing, and let its ledger say this from now on."""
-        values = {"path": path.raw.decode(), "highest": ledger.highest, "made": ledger.made}
+        known = {"path": path.raw.decode(), "highest": ledger.highest, "made": ledger.made}
+        values = known | {"stored": dict(ledger.stored)}
         folder = self.at(slot)
         private.make_private_directory(folder)
         private.write_private(os.path.join(folder, LEDGER), json.dumps(values).encode())
 
     def kept(self, slot: str) -> list[KeptVersion]:
         """What is there, the oldest first."""
-        path = self.ledger(slot)[0]
+        path, ledger = self.ledger(slot)
         file = None if path is None else self._storage.held_at(path)
-        found = []
+        found, stored = [], dict(ledger.stored)
         for number in self.numbers(slot):
             place = os.path.join(self.at(slot), str(number))
             try:
@@ -136,7 +144,8 @@ class VersionFolders:
                 ends = self._storage.claimed_end(os.fsencode(place), entity)
             except FileNotFoundError:
                 continue
-            found.append(KeptVersion(slot, path, number, entity, ends, file))
+            stored_ns = stored.get(number, entity.modified_ns)
+            found.append(KeptVersion(slot, path, number, entity, ends, file, ledger, stored_ns))
         return found
 
     def leftover(self, slot: str, current: Entity | None) -> int | None:
@@ -154,9 +163,9 @@ class VersionFolders:
     def prune(self, slot: str) -> list[tuple[int, int]]:
         """Remove those beyond MaxVersions: number and bytes freed of each."""
         numbers = self.numbers(slot)
-        if len(numbers) <= self._most:
+        if len(numbers) <= self.most:
             return []
-        return self.drop(slot, versions.surplus(numbers, self._most, self.ledger(slot)[1], self._clock()))
+        return self.drop(slot, versions.surplus(numbers, self.most, self.ledger(slot)[1], self._clock()))
 
     def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """Remove these: number and bytes freed of each. For who holds the path's lock."""
@@ -183,6 +192,11 @@ class VersionFolders:
         except FileNotFoundError:
             return
         private.remove_empty(folder)
+
+
+def _stored(values: dict[str, int]) -> tuple[tuple[int, int], ...]:
+    found = ((int(number), int(moment)) for number, moment in values.items())
+    return tuple((number, moment) for number, moment in found if 0 < moment < _MOST_NS)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

@@ -1,4 +1,4 @@
-"""Files that were replaced, behind the port: told, read, and removed when they are too many or their file is gone.
+"""Files that were replaced, behind the port: told, read, and removed.
 
 Everything blocks, and runs in the disk pool.
 """
@@ -48,6 +48,11 @@ class LocalVersions:
         if replaces:
             storage.place = self._replacing.place
 
+    @property
+    def most(self) -> int | None:
+        """Versions of a path that stay; None for all, where nothing is replaced any more."""
+        return self._folders.most if self._replaces else None
+
     # The port
 
     def check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
@@ -69,11 +74,11 @@ class LocalVersions:
     # For deletion and retention
 
     def each(self) -> Iterator[KeptVersion]:
-        """Every version of the store, folder by folder, the oldest of a path first. Memory does not grow with it."""
+        """Every version of the store, path by path, the oldest first. Memory does not grow with it."""
         with os_errors_translated():
             for group in sorted(self._storage.disk.run(self._folders.groups)):
                 for slot in sorted(self._storage.disk.run(self._folders.slots, group)):
-                    yield from self._storage.disk.run(self._folders.kept, slot)
+                    yield from self._storage.disk.run(self._replaced, slot)
 
     def remove(self, version: KeptVersion) -> int | None:
         """Remove one, if it is still the same file; the bytes that this frees, None where it is another or none. The
@@ -92,15 +97,22 @@ class LocalVersions:
         self._folders.forget(slot)
         return gone
 
-    def sweep(self) -> Iterator[Sequence[RemovedVersion]]:
-        """Remove what MaxVersions no longer allows, versions of a file that is gone, and folders that nobody needs; by
-        path, what went of each."""
+    def sweep(self) -> Iterator[int]:
+        """Remove the ledgers and folders that nobody needs any more, and what crashes left in the others, path by path;
+        how much each job removed. No version that anybody was shown goes."""
         with os_errors_translated():
             for group in self._storage.disk.run(self._folders.groups):
                 for slot in self._storage.disk.run(self._folders.slots, group):
                     yield patiently(self._storage.disk, self._tidy, slot)
 
     # Looking
+
+    def _replaced(self, slot: str) -> list[KeptVersion]:
+        """The versions of a path, without one that is the current file."""
+        found = self._folders.kept(slot)
+        if found and found[-1].file is not None and found[-1].file.inode == found[-1].entity.inode:
+            found.pop()
+        return found
 
     def _check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
         current = self._storage.files.entity_at(path) if self._replacing.is_taken(path) else None
@@ -115,42 +127,44 @@ class LocalVersions:
         slot = slot_name(path)
         current = self._storage.files.entity_at(path)
         hidden = self._folders.leftover(slot, current)
-        found = [self._described(path, number) for number in self._folders.numbers(slot) if number != hidden]
+        stored = dict(self._folders.ledger(slot)[1].stored)
+        numbers = [number for number in self._folders.numbers(slot) if number != hidden]
+        found = [self._described(path, number, stored.get(number)) for number in numbers]
         if current is None and not found:
             self._storage.refuse_buried(path)
             raise NotFound
         return [version for version in found if version is not None]
 
-    def _described(self, path: SlotPath, number: int) -> OldVersion | None:
+    def _described(self, path: SlotPath, number: int, stored_ns: int | None) -> OldVersion | None:
         raw = self._folders.raw(slot_name(path), number)
         try:
             stored = self._storage.files.open_beneath(raw, False)
         except NotFound:
             return None  # pruned meanwhile
         stored.close()
-        return OldVersion(number, stored.entity, stored.metadata)
+        moment = stored.entity.modified_ns if stored_ns is None else stored_ns
+        return OldVersion(number, stored.entity, stored.metadata, moment // 1_000_000_000)
 
     # Removing
 
     def _remove(self, version: KeptVersion) -> int | None:
         with self._storage.locks.held(version.slot):
-            kept = {found.number: found.entity for found in self._folders.kept(version.slot)}
-            if kept.get(version.number) != version.entity:
+            kept = {found.number: found for found in self._folders.kept(version.slot)}
+            found = kept.get(version.number)
+            if found is None or found.entity != version.entity:
                 return None
+            if version.file is None and found.file is not None:
+                return None  # it was judged as one whose file is gone, and has one again
             return sum(freed for _, freed in self._folders.drop(version.slot, [version.number]))
 
-    def _tidy(self, slot: str) -> list[RemovedVersion]:
-        removed: list[RemovedVersion] = []
+    def _tidy(self, slot: str) -> int:
+        removed = 0
         with self._storage.locks.held(slot):
             path = self._folders.ledger(slot)[0]
             current = None if path is None else self._storage.files.entity_at(path)
             if (left := self._folders.leftover(slot, current)) is not None:
-                self._folders.drop(slot, [left])  # nothing is lost: it is the current file
-            if path is not None and current is None:  # a deletion that was cut off
-                every = self._folders.numbers(slot)
-                removed += [RemovedVersion(path, *each, "DELETE") for each in self._folders.drop(slot, every)]
-            if self._replaces:
-                removed += [RemovedVersion(path, *each, "MaxVersions") for each in self._folders.prune(slot)]
+                removed += len(self._folders.drop(slot, [left]))  # nothing is lost: it is the current file
             if not self._folders.numbers(slot) and self._folders.is_old(slot):
                 self._folders.forget(slot)
+                removed += 1
         return removed

@@ -82,7 +82,7 @@ def version_list(versions: Sequence[OldVersion], path: SlotPath, *, head: bool) 
             "version": each.number,
             "size": each.entity.size,
             "etag": each.entity.etag,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_dated(each.entity.modified))),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_dated(each.stored))),
             "type": each.metadata.content_type or contenttype.by_extension(path.name),
         }
         for each in versions

@@ -12,6 +12,8 @@ from hmacfs.core.sniffing import FIRST_BLOCK, types_of
 from tests.support import specimens
 
 LONG_COMMENT = b"<!--" + b"x" * 9000 + b"-->"
+DRAWING = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'
+WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 KNOWN = [
     ("a Windows program", specimens.windows_program(), "application/x-dosexec"),
     ("one whose second header is far away", specimens.windows_program(20000), "application/x-dosexec"),
@@ -46,6 +48,13 @@ KNOWN = [
     ("a drawing whose type has a bracket in a string", b"<!doctype svg [<!ENTITY a ']'>]><svg>", "image/svg+xml"),
     ("a drawing that hides behind spaces", b'<?xml version="1.0"?>' + b" " * 9000 + b"<svg>", "image/svg+xml"),
     ("XML", b'<?xml version="1.0"?><root/>', "text/xml"),
+    *((f"a drawing in {each} without a mark", DRAWING.encode(each), "image/svg+xml") for each in WIDE),
+    *((f"a bare drawing in {each} without a mark", "<svg/>".encode(each), "image/svg+xml") for each in WIDE),
+    *((f"a page in {each} behind a line", "\r\n <html>".encode(each), "text/html") for each in WIDE),
+    *((f"a drawing in {each} with a mark", ("\ufeff" + DRAWING).encode(each), "image/svg+xml") for each in WIDE),
+    *((f"a drawing in {each} that hides", (DRAWING[:21] + " " * 9000).encode(each), "image/svg+xml") for each in WIDE),
+    ("a drawing in EBCDIC", DRAWING.encode("cp037"), "image/svg+xml"),
+    ("a drawing in another EBCDIC", DRAWING.encode("cp500"), "image/svg+xml"),
     ("PDF", specimens.PDF, "application/pdf"),
     ("an archive", specimens.zipped("a.txt"), "application/zip"),
     ("packed", specimens.GZIP, "application/gzip"),
@@ -78,6 +87,13 @@ def test_a_file_is_known_by_its_first_block(content: bytes, name: str) -> None:
         b"BM is short",
         b"%!shrug",
         b"<root/>",
+        "<root/>".encode("utf-16-le"),
+        b"<\0\0",
+        b"\0<",
+        b" \0 \0",
+        b"\0\0\0<",
+        b"<\0\x01\x02svg>",
+        b"Lo\xa7",
     ],
 )
 def test_what_is_nothing_special_has_no_type(content: bytes) -> None:
@@ -119,6 +135,10 @@ def test_any_bytes_have_types_and_raise_nothing(content: bytes) -> None:
     "content",
     [
         b" " * FIRST_BLOCK,
+        b" \0" * FIRST_BLOCK,
+        b"\0 " * FIRST_BLOCK,
+        b" \0\0\0" * FIRST_BLOCK,
+        b"\0\0\0 " * FIRST_BLOCK,
         b"<" * FIRST_BLOCK,
         b"<?" * FIRST_BLOCK,
         b"<!--" * FIRST_BLOCK,

@@ -122,3 +122,19 @@ def test_a_ledger_never_grows_beyond_the_limit_of_a_day(made: tuple[int, ...], p
     assert len(ledger.made) <= per_day
     assert int(NOW) in ledger.made or len([moment for moment in made if moment > NOW]) >= per_day
     assert ledger.highest == 4
+
+
+def test_a_ledger_notes_when_each_version_that_is_kept_had_been_stored() -> None:
+    ledger = Ledger(3, (), ((1, 100), (2, 200), (3, 300)))
+
+    changed = replaced(ledger, 4, 0, NOW, stored_ns=400, kept=[2, 3])
+
+    assert changed.stored == ((2, 200), (3, 300), (4, 400))
+
+
+def test_a_crash_between_noting_and_replacing_does_not_move_the_time_of_a_version() -> None:
+    ledger = Ledger(3, (), ((3, 300),))
+
+    changed = replaced(ledger, 3, 0, NOW, stored_ns=900, kept=[3])
+
+    assert changed.stored == ((3, 300),)

@@ -1,5 +1,6 @@
 """The use case of DELETE over a real store."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,12 @@ class Yard:
         self.store = store
         self.dug: list[tuple[str, bool]] = []
 
-    def bury(self, path: SlotPath) -> None:
+    def bury(self, path: SlotPath) -> bool:
         self.dug.append((str(path), (self.store / str(path)).exists()))
+        return True
+
+    def exhume(self, path: SlotPath) -> None:
+        self.dug = [grave for grave in self.dug if grave[0] != str(path)]
 
     def buried(self, path: SlotPath) -> bool:
         return str(path) in dict(self.dug)
@@ -130,7 +135,7 @@ def test_a_wrong_signature_deletes_nothing_and_learns_nothing(house: House) -> N
 
 def test_a_file_that_goes_at_the_same_moment_is_not_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.put()
-    monkeypatch.setattr(house.graves, "bury", lambda _path: (house.store / PATH).unlink())
+    monkeypatch.setattr(house.graves, "bury", lambda _path: (house.store / PATH).unlink() is None)
 
     with pytest.raises(NotFound):
         house.delete()
@@ -164,3 +169,96 @@ def test_what_is_gone_is_unknown_to_the_next_deletion(house: House) -> None:
     with pytest.raises(NotFound):
         house.delete()
     assert dead.buried(paths.parse(PATH.encode()))
+
+
+@pytest.fixture
+def yard(house: House) -> Iterator[LocalGraves]:
+    """The house with a file, and graves that uploads ask for."""
+    dead = LocalGraves(str(house.store), InlinePool())
+    house.storage.is_buried, house.graves = dead.buried_now, dead
+    house.put()
+    yield dead
+    os.close(dead._fd)
+
+
+SLOT = paths.parse(PATH.encode())
+
+
+def refuse(_folder: int, _name: bytes) -> int:
+    raise OSError(errno.EPERM, "the file is immutable")
+
+
+def test_a_file_that_cannot_be_removed_leaves_its_path_as_it_was(
+    house: House, yard: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house.storage, "drop_name", refuse)
+
+    with pytest.raises(StorageFailed):
+        house.delete()
+
+    assert not yard.buried(SLOT)
+    assert (house.store / PATH).exists()
+    (house.store / PATH).unlink()
+    house.put()
+
+
+def test_an_older_grave_stays_where_a_file_cannot_be_removed(
+    house: House, yard: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.bury(SLOT)
+    monkeypatch.setattr(house.storage, "drop_name", refuse)
+
+    with pytest.raises(StorageFailed):
+        house.delete()
+
+    assert yard.buried(SLOT)
+
+
+def test_a_file_that_has_gone_stays_buried_though_its_deletion_failed(
+    house: House, yard: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(_folder: int, _name: bytes) -> int:
+        (house.store / PATH).unlink()
+        raise OSError(errno.EIO, "the folder cannot be synced")
+
+    monkeypatch.setattr(house.storage, "drop_name", late)
+
+    with pytest.raises(StorageFailed):
+        house.delete()
+
+    assert yard.buried(SLOT)
+
+
+def test_a_grave_that_another_deletion_trusts_in_is_made_again(
+    house: House, yard: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = yard.exhume
+
+    def meanwhile(path: SlotPath) -> None:
+        (house.store / PATH).unlink()
+        real(path)
+
+    monkeypatch.setattr(house.storage, "drop_name", refuse)
+    monkeypatch.setattr(yard, "exhume", meanwhile)
+
+    with pytest.raises(StorageFailed):
+        house.delete()
+
+    assert yard.buried(SLOT)
+
+
+def test_a_deletion_does_not_trust_in_a_grave_that_is_taken_back(
+    house: House, yard: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = house.storage.drop_name
+
+    def meanwhile(folder: int, name: bytes) -> int:
+        yard.exhume(SLOT)
+        return real(folder, name)
+
+    yard.bury(SLOT)
+    monkeypatch.setattr(house.storage, "drop_name", meanwhile)
+
+    house.delete()
+
+    assert yard.buried(SLOT)

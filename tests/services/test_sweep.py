@@ -1,5 +1,6 @@
 """One sweep: what its time is over for goes, what must make room goes oldest first, and nothing else."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hmacfs.core import oldest
 from hmacfs.core.retention import AgeRule, Batch, Held, Policy
+from hmacfs.errors import StorageFailed
 from hmacfs.services import sweep as module
 from hmacfs.services.sweep import Report, Sweep
 from hmacfs.storage.base import Metadata
@@ -83,6 +85,24 @@ def test_a_file_that_was_replaced_after_it_was_judged_stays(attic: Attic, monkey
 
     assert place.stat().st_size == 9
     assert (report.removed, attic.told.removed, attic.ledger.gone) == (0, [], [])
+
+
+def test_a_file_that_cannot_be_removed_leaves_its_path_as_it_was(attic: Attic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_folder: int, _name: bytes) -> int:
+        raise OSError(errno.EPERM, "the file is immutable")
+
+    attic.put("id/new", age=31 * DAY)
+    monkeypatch.setattr(attic.storage, "drop_name", refuse)
+
+    with pytest.raises(StorageFailed):
+        swept(attic, MONTH)
+    was_buried = attic.graves.buried(slot("id/new"))
+    attic.graves.bury(slot("id/new"))
+    with pytest.raises(StorageFailed):
+        swept(attic, MONTH)
+
+    assert attic.names() == ["id/new"]
+    assert (was_buried, attic.graves.buried(slot("id/new"))) == (False, True)  # not the older grave
 
 
 def test_where_the_clock_is_not_believed_nothing_goes_by_age(attic: Attic) -> None:

@@ -83,6 +83,20 @@ def test_a_path_buried_again_is_gone_for_thirty_days_from_then(attic: Attic) -> 
     assert len(places(attic)) == 1
 
 
+def test_who_buries_learns_whether_the_path_counted_as_gone_before_and_can_take_that_back(attic: Attic) -> None:
+    first, second = attic.graves.bury(slot("a")), attic.graves.bury(slot("a"))
+    attic.now += 3 * DAY
+    renewed = attic.graves.bury(slot("a"))
+    attic.now += 32 * DAY
+    over = attic.graves.bury(slot("a"))
+
+    attic.graves.exhume(slot("a"))
+    attic.graves.exhume(slot("a"))
+
+    assert (first, second, renewed, over) == (True, False, False, True)
+    assert not attic.graves.buried(slot("a"))
+
+
 def test_no_file_gets_more_names_than_a_filesystem_allows(attic: Attic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_LINKS", 4)
 

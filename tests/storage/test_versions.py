@@ -522,28 +522,6 @@ def test_retention_removes_a_version_only_while_it_is_the_one_that_was_judged(ar
     assert sorted(archive.old()) == [2, 3]
 
 
-def test_a_sweep_finishes_a_deletion_that_was_cut_off_and_names_what_goes(archive: Archive, store: Path) -> None:
-    for content in (b"first", b"second"):
-        archive.put(content)
-    os.unlink(store / PATH)
-
-    removed = archive.tidied()
-
-    assert [(str(each.path), each.number, each.freed, each.reason) for each in removed] == [(PATH, 1, 5, "DELETE")]
-    assert archive.version_files() == []
-
-
-def test_a_sweep_brings_a_store_under_a_lower_max_versions(reopen: Open) -> None:
-    wide = reopen(most=10)
-    for number in range(5):
-        wide.put(b"content %d" % number)
-
-    removed = reopen(most=1).tidied()
-
-    assert [(each.number, each.reason) for each in removed] == [(number, "MaxVersions") for number in (1, 2, 3)]
-    assert sorted(wide.old()) == [4]
-
-
 def test_a_sweep_removes_a_folder_without_versions_once_its_day_is_over(reopen: Open, wall: Wall, store: Path) -> None:
     archive = reopen(most=0, per_day=1)
     archive.put(b"first")
@@ -561,7 +539,7 @@ def test_a_sweep_removes_a_folder_without_versions_once_its_day_is_over(reopen: 
 
 
 def test_a_bare_store_of_another_server_is_swept_without_harm(archive: Archive) -> None:
-    assert archive.tidied() == []
+    assert archive.tidied() == 0
     assert list(archive.versions.each()) == []
     archive.versions.forget(slot())
 
@@ -577,7 +555,7 @@ def test_a_sweep_passes_over_what_is_not_ours(reopen: Open, store: Path) -> None
     for stray in strays:
         (root / stray).write_text("not ours")
 
-    assert archive.tidied() == []
+    assert archive.tidied() == 0
     assert [each.number for each in archive.versions.each()] == [1]
     archive.put(b"third")
 
@@ -591,6 +569,8 @@ def test_a_sweep_passes_over_what_is_not_ours(reopen: Open, store: Path) -> None
         '{"path": "a/b.jpg", "highest": 1e400, "made": []}',
         '{"path": "a/b.jpg", "highest": 1, "made": [1e400, NaN]}',
         '{"path": "a/b.jpg", "highest": -1, "made": []}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [], "stored": [1]}',
+        '{"path": "a/b.jpg", "highest": 1, "made": [], "stored": {"1": "long ago"}}',
         '{"path": "a/b.jpg", "highest": 1%s, "made": []}' % ("0" * 300),
         '{"path": "\\ud800", "highest": 1, "made": []}',
         "[" * 100_000,
@@ -606,11 +586,40 @@ def test_a_damaged_ledger_counts_as_empty(reopen: Open, store: Path, content: st
     (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
     ledger.write_text(content)
 
-    assert archive.tidied() == []
+    assert archive.tidied() == 0
     assert [each.number for each in archive.versions.each()] == [1]
     archive.put(b"third")
 
     assert archive.old() == {1: b"first", 2: b"second"}
+
+
+def test_a_version_is_as_old_as_it_was_when_its_content_is_stored_again(archive: Archive, store: Path) -> None:
+    archive.put(b"first")
+    os.utime(store / PATH, (1_000_000, 1_000_000))
+    archive.put(b"second")
+    os.utime(store / PATH, (2_000_000, 2_000_000))
+    archive.put(b"third")
+    (kept,) = (store / ".hmacfs/versions").rglob("1")
+
+    os.utime(kept)  # as sharing does with the inode
+
+    assert [version.stored for version in archive.versions.of(slot())] == [1_000_000, 2_000_000]
+    assert [version.stored_ns // 10**9 for version in archive.versions.each()] == [1_000_000, 2_000_000]
+
+
+@pytest.mark.parametrize("noted", ["{}", '{"1": 0}', '{"1": -5}', f'{{"1": {10**30}}}', '{"7": 5}'])
+def test_without_a_note_a_version_is_as_old_as_its_file(archive: Archive, store: Path, noted: str) -> None:
+    archive.put(b"first")
+    os.utime(store / PATH, (1_000_000, 1_000_000))
+    archive.put(b"second")
+    (ledger,) = (store / ".hmacfs/versions").rglob(LEDGER)
+
+    ledger.write_text(f'{{"path": "{PATH}", "highest": 1, "made": [], "stored": {noted}}}')
+    (damaged,) = archive.versions.of(slot())
+    ledger.write_text(f'{{"path": "{PATH}", "highest": 1, "made": []}}')
+    (earlier,) = archive.versions.of(slot())
+
+    assert (damaged.stored, earlier.stored) == (1_000_000, 1_000_000)
 
 
 def test_plain_metadata_is_what_the_tests_above_put(archive: Archive) -> None:

@@ -13,7 +13,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.offload import InlinePool
 from hmacfs.storage import sharing, storedir, versionfolders
-from hmacfs.storage.base import Entity, Metadata, RemovedVersion
+from hmacfs.storage.base import Entity, Metadata
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.sharing import LocalContent
 from hmacfs.storage.versions import LocalVersions
@@ -110,9 +110,9 @@ class Archive:
         """What is whole, by name: the versions, the oldest first, and the current file. Fails for what is not."""
         return [name_of(content) for content in self.old(path).values()], name_of(self.read(path))
 
-    def tidied(self) -> list[RemovedVersion]:
-        """What a sweep of the versions removes."""
-        return [each for removed in self.versions.sweep() for each in removed]
+    def tidied(self) -> int:
+        """How much a sweep removes of what is kept beside the versions."""
+        return sum(self.versions.sweep())
 
     def staged(self) -> list[str]:
         return os.listdir(self.store / ".hmacfs/staging")
