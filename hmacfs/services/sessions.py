@@ -66,8 +66,10 @@ class Sessions:
         except (UploadComplete, UploadGone, FileExists) as error:  # it ended while we looked
             return self._tokens.ended(request, error, may_ask=True)
         # It may have been published, and so forgotten, between our two looks.
-        published = self._tokens.published(request, may_ask=True)
-        return published or self._tokens.unbegun(request, request.token or secrets.token_urlsafe(24))
+        if (published := self._tokens.published(request, may_ask=True)) is not None:
+            return published
+        self._tokens.check_may_begin(request)
+        return self._tokens.unbegun(request, request.token or secrets.token_urlsafe(24))
 
     def _asked(self, partial: PartialUpload, request: UploadRequest) -> Progress:
         snapshot = partial.settle()
@@ -116,7 +118,7 @@ class Sessions:
         Raises:
             RequestError: the refusal.
         """
-        request = self._tokens.proven(request)
+        request = self._tokens.proven_whole(request)
         self._uploads.check_place(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         try:
@@ -128,6 +130,8 @@ class Sessions:
     def _put_whole(self, request: UploadRequest, body: Body) -> Progress:
         with self._tokens.session(request) as known:
             is_draft = known is not None
+        if not is_draft:
+            self._tokens.check_may_begin(request)
         header = self._engine.header(request, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
@@ -186,6 +190,7 @@ class Sessions:
                     return
         if piece.first:
             raise UnknownUpload  # the caller looks whether it has been published meanwhile
+        self._tokens.check_may_begin(request)
         with self._admission.upload(request.client, request.total):
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._engine.header(request, "session", request.token or secrets.token_urlsafe(24))
