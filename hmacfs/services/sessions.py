@@ -20,7 +20,7 @@ from hmacfs.errors import (
     UploadGone,
     WrongOffset,
 )
-from hmacfs.services.admission import Admission, Admitted
+from hmacfs.services.admission import Admission, Admitted, Visit
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.engine import Engine
 from hmacfs.services.intake import Body, Intake, drop
@@ -96,17 +96,18 @@ class Sessions:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
         """
         request = self._tokens.proven(request)
+        visit = self._admission.visit(request.client)
         if (published := self._tokens.published(request, may_ask=False)) is not None:
-            return self._replayed(request, piece, body, published)
+            return self._replayed(visit, piece, body, published)
         taken = Taken(body)
         try:
-            with self._session_for(request, piece) as partial, _settled_refusals(partial):
+            with self._session_for(request, piece, visit) as partial, _settled_refusals(partial):
                 if found is not None:
                     found(partial.header.secret)
-                return self._put_piece(partial, request, piece, taken)
+                return self._put_piece(partial, request, piece, taken, visit)
         except (UploadComplete, UploadGone, UnknownUpload, FileExists) as error:  # it ended while we were at work
             published = self._tokens.ended(request, error, may_ask=False)
-            return published if taken.begun else self._replayed(request, piece, body, published)
+            return published if taken.begun else self._replayed(visit, piece, body, published)
         except TakenOver:
             self._tokens.published(request, may_ask=False)  # by another upload: that is what ended this one then
             raise
@@ -156,13 +157,15 @@ class Sessions:
                 admitted.leave()
                 raise
 
-    def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+    def _put_piece(
+        self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body, visit: Visit
+    ) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
         self._engine.check_open()
         with (
             self._engine.claimed(partial, piece) as claim,
-            self._admission.upload(request.client, length) as progress,
+            visit.upload(length) as progress,
             self._engine.held(partial.header),
         ):
             self._engine.write(partial, claim, piece, body, request.wanted, progress.wrote)
@@ -177,7 +180,7 @@ class Sessions:
             raise WrongOffset(partial.settle().extents.prefix, piece.first)
 
     @contextmanager
-    def _session_for(self, request: UploadRequest, piece: Piece) -> Iterator[PartialUpload]:
+    def _session_for(self, request: UploadRequest, piece: Piece, visit: Visit) -> Iterator[PartialUpload]:
         """The session that a piece belongs to. A first piece begins one where there is none.
 
         Raises:
@@ -191,7 +194,7 @@ class Sessions:
         if piece.first:
             raise UnknownUpload  # the caller looks whether it has been published meanwhile
         self._tokens.check_may_begin(request)
-        with self._admission.upload(request.client, request.total):
+        with visit.upload(request.total):
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._engine.header(request, "session", request.token or secrets.token_urlsafe(24))
         try:
@@ -206,9 +209,9 @@ class Sessions:
                     raise
                 yield partial
 
-    def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
+    def _replayed(self, visit: Visit, piece: Piece, body: Body, published: Progress) -> Progress:
         """A piece of a file that is there already: its bytes are read and dropped."""
-        with self._admission.upload(request.client, 0):
+        with visit.upload(0):
             self._intake.collect(body, (piece.end or 0) - piece.first, drop)
         return published
 
