@@ -140,7 +140,7 @@ def deletion(environ: Environ, path: SlotPath, client: str, accepts: Sequence[Pr
 
 
 def download(
-    environ: Environ, path: SlotPath, offload_from: int | None, accepts: Sequence[Protocol] = ()
+    environ: Environ, path: SlotPath, offload_from: int | None, accepts: Sequence[Protocol] = (), client: str = ""
 ) -> DownloadRequest:
     """The GET or HEAD that ``environ`` describes. Args: accepts: what may carry a signature. Raises BadQuery."""
     claim = _claim(environ, accepts)
@@ -157,6 +157,7 @@ def download(
         head=environ["REQUEST_METHOD"] == "HEAD",
         offload_from=offload_from,
         claim=claim,
+        client=client,
     )
 
 
