@@ -228,7 +228,6 @@ def _site(settings: Settings, shop: Workshop, cases: _Cases) -> files.Site:
         bans=shop.bans,
         clock=time.monotonic,
         verify_checksums=settings.checksum_verification,
-        check_rate=rate,
         resources=_resources(settings, shop, cases),
         history=history,
     )

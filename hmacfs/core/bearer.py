@@ -58,14 +58,15 @@ def verify(
         filetype = _text(claims, "filetype", contenttype.MAX_TYPE_BYTES)
         uploader = _text(claims, "sub", MAX_UPLOADER_BYTES)
         issued, until = _seconds(claims, "iat"), _seconds(claims, "exp")
-        file_expires_at = _seconds(claims, "expires") if "expires" in claims else 0
+        has_end = "expires" in claims  # an end of 0 is past, and not what a Verdict means by it
+        file_expires_at = _seconds(claims, "expires") if has_end else 0
         contenttype.declared(filetype)
     except (ValueError, BadHeader):
         return Verdict("malformed", hint="the token lacks a claim, or has one of another form than expected")
     if hint := _misfit(claims, path, size, filetype, types if sent_type else ()):
         return Verdict("misfit", hint=hint)
     # A file that would be over at once is refused too: 201 says that GET works.
-    is_late = until + SKEW < now or 0 < file_expires_at <= now
+    is_late = until + SKEW < now or (has_end and file_expires_at <= now)
     reason = "expired" if is_late else "early" if issued - SKEW > now else "ok"
     return Verdict(reason, filetype or types[0], uploader, file_expires_at)
 

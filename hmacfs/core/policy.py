@@ -46,7 +46,8 @@ class TypePatterns:
 
 
 class FirstBlock:
-    """Watches a file that comes in order from its first byte, and judges it as soon as its first block is there.
+    """Watches a file that comes in order from its first byte, and judges it as soon as its first block is there, or all
+    of a shorter file: what a cut hides may be anything.
 
     Args:
         total: bytes of the whole file.
@@ -57,6 +58,11 @@ class FirstBlock:
         self._missing = min(total, sniffing.FIRST_BLOCK)
         self._block = bytearray()
 
+    @property
+    def has_judged(self) -> bool:
+        """Whether enough has come."""
+        return not self._missing
+
     def update(self, block: bytes | bytearray | memoryview) -> None:
         """The next bytes. Raises TypeRefused with those that complete the first block."""
         if self._missing:
@@ -65,12 +71,6 @@ class FirstBlock:
             self._missing -= len(taken)
             if not self._missing:
                 self._judge()
-
-    def finish(self) -> None:
-        """No more will come: judge by what is there, if that was not done. Raises TypeRefused."""
-        if self._missing:
-            self._missing = 0
-            self._judge()
 
     def _judge(self) -> None:
         for name in sorted(sniffing.types_of(bytes(self._block))):

@@ -89,16 +89,16 @@ class Verdict:
         return self.reason == "ok"
 
 
-def choose(parameters: dict[str, str], accepts: Sequence[Protocol] = PLAIN, bearer: str = "") -> Claim | None:
+def choose(parameters: dict[str, str], accepts: Sequence[Protocol] = PLAIN, bearer: str | None = None) -> Claim | None:
     """The claim of the highest protocol that a request carries, or None.
 
     Args:
         accepts: protocols that are on, best first; what carries another one counts as absent.
-        bearer: the token of an Authorization header of that scheme, else empty.
+        bearer: the token of an Authorization header of that scheme, empty where it has none; None without the header.
     """
     for protocol in accepts:
         if protocol is Protocol.BEARER:
-            if bearer:
+            if bearer is not None:
                 return Claim(protocol, bearer)
         elif protocol.value in parameters:
             is_v3 = protocol is Protocol.V3

@@ -146,6 +146,10 @@ class Admission:
         """
         return Admitted(self, client, total)
 
+    def visit(self, client: str) -> "Visit":
+        """Of a request that may be admitted more than once, as ``upload`` does."""
+        return Visit(self, client)
+
     def enter_slot(self, path: SlotPath) -> int:
         """One more body of a slot that stages on its own; how many of them run in all workers now."""
         return self.board.enter_client(_slot_key(path))
@@ -201,12 +205,14 @@ class Admitted:
 
     Args:
         total: declared bytes.
+        counts: whether the request counts for RequestRateLimit by this.
     """
 
-    __slots__ = ("_admission", "_client", "_left", "_undo")
+    __slots__ = ("_admission", "_client", "_counts", "_left", "_undo")
 
-    def __init__(self, admission: Admission, client: str, total: int) -> None:
+    def __init__(self, admission: Admission, client: str, total: int, *, counts: bool = True) -> None:
         self._admission = admission
+        self._counts = counts
         self._client = client
         self._left = min(total, MOST_PROMISED)
         self._undo: list[Callable[[], None]] = []
@@ -236,7 +242,7 @@ class Admitted:
 
     def _enter(self) -> None:
         admission, board, limits = self._admission, self._admission.board, self._admission.limits
-        if admission.check_rate is not None:
+        if admission.check_rate is not None and self._counts:
             admission.check_rate(self._client)
         if limits.uploads_per_client and self._client:
             running = board.enter_client(self._client)
@@ -267,3 +273,17 @@ class Admitted:
 
     def _return_space(self) -> None:
         self._admission.board.add_pending(-self._left)
+
+
+class Visit:
+    """One request, which counts once for RequestRateLimit however often it is admitted. Args: client: its address."""
+
+    def __init__(self, admission: Admission, client: str) -> None:
+        self._admission = admission
+        self._client = client
+        self._has_come = False
+
+    def upload(self, total: int) -> Admitted:
+        """As Admission.upload."""
+        counts, self._has_come = not self._has_come, True
+        return Admitted(self._admission, self._client, total, counts=counts)

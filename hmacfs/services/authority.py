@@ -34,6 +34,7 @@ class UploadRequest:
         uploader: who sends it, once that is proven; empty where the signature does not tell.
         expires_at: Unix seconds at which the file expires, once that is proven; 0 for never by claim.
         conditions: under which an existing file may be replaced.
+        is_late: the time of its signature is over: it may go on with what it began in time, and begin nothing.
     """
 
     path: SlotPath
@@ -49,6 +50,7 @@ class UploadRequest:
     uploader: str = ""
     expires_at: int = 0
     conditions: WriteConditions = ALWAYS
+    is_late: bool = False
 
     def __repr__(self) -> str:
         return f"UploadRequest({self.path}, {self.total})"
@@ -129,7 +131,7 @@ class Authority:
 
         Args:
             was_admitted: whether an upload that this signature began in time goes on with the request; asked where the
-                signature is right and too late (protocol, section 2).
+                signature is right and too late (protocol, section 2). The request ``is_late`` then.
 
         Raises:
             BadSignature: with hints for the operator.
@@ -146,15 +148,25 @@ class Authority:
                     uploader=verdict.uploader,
                     expires_at=verdict.file_expires_at,
                 )
-        is_late = verdict.reason == "expired" and was_admitted is not None and was_admitted(request)
-        if not verdict.ok and not is_late:
-            raise self._refusal(request, verdict)
+        if not verdict.ok:
+            request = replace(request, is_late=verdict.reason == "expired")
+            if not request.is_late or was_admitted is None or not was_admitted(request):
+                raise self._refusal(request, verdict)
         self.on_success()
         if request.total > self.max_size:
             raise TooLarge
         if self.policy is not ANYTHING:
             self.policy.check(request.path.name, request.content_type)
         return request
+
+    def check_may_begin(self, request: UploadRequest) -> None:
+        """Whether a proven request may begin an upload: what it wanted to go on with may have ended since.
+
+        Raises:
+            BadSignature.
+        """
+        if request.is_late:
+            raise self._refusal(request, Verdict("expired"))
 
     def check_download(self, request: Signed) -> int:
         """How many more seconds the signature of a download holds. HEAD is signed as GET.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hmacfs.core import caching, contenttype, preconditions, ranges, retention
+from hmacfs.core import caching, clientaddr, contenttype, preconditions, ranges, retention
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import Conditions, Outcome
 from hmacfs.core.retention import AgeRule
@@ -28,6 +28,7 @@ class DownloadRequest:
         range: the Range header, empty where absent.
         offload_from: bytes from which on the proxy in front sends a file itself; None where there is no such proxy.
         claim: its signature, where one of its kind counts.
+        client: its address, empty when unknown.
     """
 
     path: SlotPath
@@ -36,6 +37,7 @@ class DownloadRequest:
     head: bool = False
     offload_from: int | None = None
     claim: Claim | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +132,13 @@ class Downloads:
             cache_control: another than what every file is answered with.
 
         Raises:
-            BadSignature, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy.
+            BadSignature, TooManyRequests, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable, ServerBusy,
+            StorageBusy.
         """
         signed: int | None = None
         if self._rules.signed and opener is None and self._authority is not None:
             signed = self._authority.check_download(request)
+        self.check_rate(request)
         stored = self._retries.run(opener or self._found, request.path, with_content=not request.head)
         try:
             download = _plan(request, stored, self._cache_control(stored, signed, cache_control))
@@ -150,6 +154,12 @@ class Downloads:
             raise
         stored.close()
         return download
+
+    def check_rate(self, request: DownloadRequest) -> None:
+        """Count a request whose signature, where it needs one, has been judged: a wrong one counts towards a ban
+        however many have come. Raises TooManyRequests."""
+        if self._admission.check_rate is not None:
+            self._admission.check_rate(clientaddr.counted(request.client))
 
     def _found(self, path: SlotPath, *, with_content: bool) -> Stored:
         """As Storage.open. Raises NotPublishedYet for a path that gets its file at this moment."""

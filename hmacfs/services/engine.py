@@ -176,8 +176,8 @@ class Engine:
         total = partial.header.total
         end = total if piece.end is None else piece.end
         self.want(partial, wanted)
-        judge = self._authority.policy.first_block(total) if piece.first == 0 else None
-        writing = Writing(claim, piece.first, wanted, wrote, self._clocks.now, judge)
+        judge = self._authority.policy.first_block(total) if piece.first < FIRST_BLOCK else None
+        writing = Writing(claim, piece.first, wanted, wrote, self._clocks.now, judge if piece.first == 0 else None)
         with self._without_refused(partial):
             try:
                 if piece.end is None:
@@ -187,6 +187,8 @@ class Engine:
                 writing.finish()
             finally:
                 self.tell(partial, partial.look())
+        if judge is not None and not judge.has_judged and partial.look().extents.prefix >= FIRST_BLOCK:
+            self._judge(partial)  # early, although no piece had all of the first block
 
     @contextmanager
     def _without_refused(self, partial: PartialUpload) -> Iterator[None]:

@@ -23,8 +23,9 @@ class History:
         self._check = check
 
     def listed(self, request: DownloadRequest) -> Sequence[OldVersion]:
-        """What is kept of the path, the newest last. Raises BadSignature, NotFound."""
+        """What is kept of the path, the newest last. Raises BadSignature, TooManyRequests, NotFound."""
         self._check(request)
+        self._downloads.check_rate(request)
         return self._versions.of(request.path)
 
     def open(self, request: DownloadRequest, number: int) -> Download:

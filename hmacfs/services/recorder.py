@@ -130,8 +130,10 @@ class Recorder:
         self._take((_SETTLED, reservation.key, reservation))
 
     def quota_given_back(self, reservation: Reservation) -> None:
-        """The upload of a reservation has ended otherwise."""
+        """The upload of a reservation has ended otherwise. Written at once: its client may try again now, and would be
+        refused for what it no longer has. Not from another native thread: it wakes the writer."""
         self._take((_GIVEN_BACK, reservation.key + reservation.owner, reservation))
+        self._due.set()
 
     def start(self) -> None:
         """Begin to write. Twice is harmless."""

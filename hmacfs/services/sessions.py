@@ -20,7 +20,7 @@ from hmacfs.errors import (
     UploadGone,
     WrongOffset,
 )
-from hmacfs.services.admission import Admission, Admitted
+from hmacfs.services.admission import Admission, Admitted, Visit
 from hmacfs.services.authority import UploadRequest
 from hmacfs.services.engine import Engine
 from hmacfs.services.intake import Body, Intake, drop
@@ -66,8 +66,10 @@ class Sessions:
         except (UploadComplete, UploadGone, FileExists) as error:  # it ended while we looked
             return self._tokens.ended(request, error, may_ask=True)
         # It may have been published, and so forgotten, between our two looks.
-        published = self._tokens.published(request, may_ask=True)
-        return published or self._tokens.unbegun(request, request.token or secrets.token_urlsafe(24))
+        if (published := self._tokens.published(request, may_ask=True)) is not None:
+            return published
+        self._tokens.check_may_begin(request)
+        return self._tokens.unbegun(request, request.token or secrets.token_urlsafe(24))
 
     def _asked(self, partial: PartialUpload, request: UploadRequest) -> Progress:
         snapshot = partial.settle()
@@ -94,17 +96,18 @@ class Sessions:
             RequestError: the refusal. What had arrived and was recorded stays, unless the piece carries a checksum.
         """
         request = self._tokens.proven(request)
+        visit = self._admission.visit(request.client)
         if (published := self._tokens.published(request, may_ask=False)) is not None:
-            return self._replayed(request, piece, body, published)
+            return self._replayed(visit, piece, body, published)
         taken = Taken(body)
         try:
-            with self._session_for(request, piece) as partial, _settled_refusals(partial):
+            with self._session_for(request, piece, visit) as partial, _settled_refusals(partial):
                 if found is not None:
                     found(partial.header.secret)
-                return self._put_piece(partial, request, piece, taken)
+                return self._put_piece(partial, request, piece, taken, visit)
         except (UploadComplete, UploadGone, UnknownUpload, FileExists) as error:  # it ended while we were at work
             published = self._tokens.ended(request, error, may_ask=False)
-            return published if taken.begun else self._replayed(request, piece, body, published)
+            return published if taken.begun else self._replayed(visit, piece, body, published)
         except TakenOver:
             self._tokens.published(request, may_ask=False)  # by another upload: that is what ended this one then
             raise
@@ -116,7 +119,7 @@ class Sessions:
         Raises:
             RequestError: the refusal.
         """
-        request = self._tokens.proven(request)
+        request = self._tokens.proven_whole(request)
         self._uploads.check_place(request)
         request = replace(request, wanted=Wanted((*request.wanted.whole, *request.wanted.piece)))  # the piece is whole
         try:
@@ -128,6 +131,8 @@ class Sessions:
     def _put_whole(self, request: UploadRequest, body: Body) -> Progress:
         with self._tokens.session(request) as known:
             is_draft = known is not None
+        if not is_draft:
+            self._tokens.check_may_begin(request)
         header = self._engine.header(request, "session", request.token)
         with (
             self._admission.upload(request.client, request.total) as progress,
@@ -152,13 +157,15 @@ class Sessions:
                 admitted.leave()
                 raise
 
-    def _put_piece(self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body) -> Progress:
+    def _put_piece(
+        self, partial: PartialUpload, request: UploadRequest, piece: Piece, body: Body, visit: Visit
+    ) -> Progress:
         length = (piece.end or 0) - piece.first
         self._check_piece(partial, piece)
         self._engine.check_open()
         with (
             self._engine.claimed(partial, piece) as claim,
-            self._admission.upload(request.client, length) as progress,
+            visit.upload(length) as progress,
             self._engine.held(partial.header),
         ):
             self._engine.write(partial, claim, piece, body, request.wanted, progress.wrote)
@@ -173,7 +180,7 @@ class Sessions:
             raise WrongOffset(partial.settle().extents.prefix, piece.first)
 
     @contextmanager
-    def _session_for(self, request: UploadRequest, piece: Piece) -> Iterator[PartialUpload]:
+    def _session_for(self, request: UploadRequest, piece: Piece, visit: Visit) -> Iterator[PartialUpload]:
         """The session that a piece belongs to. A first piece begins one where there is none.
 
         Raises:
@@ -186,7 +193,8 @@ class Sessions:
                     return
         if piece.first:
             raise UnknownUpload  # the caller looks whether it has been published meanwhile
-        with self._admission.upload(request.client, request.total):
+        self._tokens.check_may_begin(request)
+        with visit.upload(request.total):
             pass  # free space is judged on the total (protocol, section 2), once: each piece reserves its own bytes
         header = self._engine.header(request, "session", request.token or secrets.token_urlsafe(24))
         try:
@@ -201,9 +209,9 @@ class Sessions:
                     raise
                 yield partial
 
-    def _replayed(self, request: UploadRequest, piece: Piece, body: Body, published: Progress) -> Progress:
+    def _replayed(self, visit: Visit, piece: Piece, body: Body, published: Progress) -> Progress:
         """A piece of a file that is there already: its bytes are read and dropped."""
-        with self._admission.upload(request.client, 0):
+        with visit.upload(0):
             self._intake.collect(body, (piece.end or 0) - piece.first, drop)
         return published
 

@@ -33,27 +33,43 @@ class Tokens:
         self._rules = rules
 
     def proven(self, request: UploadRequest) -> UploadRequest:
-        """As Authority.proven; a signature whose time is over still counts for what it began in time."""
+        """As Authority.proven, of a question or a piece. A signature whose time is over still counts for what it began
+        in time, and for hearing that this is published: the answer to the last piece may have got lost."""
         return self._authority.proven(request, self._was_admitted if request.token else None)
+
+    def proven_whole(self, request: UploadRequest) -> UploadRequest:
+        """The same of a whole body. Once the upload is published that is a new one, and judged as such: a signature
+        whose time is over would replace the file again and again, where versions are kept."""
+        return self._authority.proven(request, self._has_begun if request.token else None)
+
+    def check_may_begin(self, request: UploadRequest) -> None:
+        """As Authority.check_may_begin, right before an upload begins."""
+        self._authority.check_may_begin(request)
 
     def _was_admitted(self, request: UploadRequest) -> bool:
         """Whether the request goes on with an upload that the same signature began in time, or asks for its file."""
+        return self._has_begun(request) or self._was_published(request)
+
+    def _has_begun(self, request: UploadRequest) -> bool:
+        """Whether the same signature began an upload with this token, and that is not over."""
         partial = self._partials.find(request.path, "session", request.token)
         if partial is None:
-            return self._was_published(request)
+            return False
         header = partial.header
         partial.close()
         is_same = request.claim is not None and signature.is_same_digest(header.proof, request.claim.proof)
         return is_same and not _differs(header, request)
 
     def _was_published(self, request: UploadRequest) -> bool:
-        """Whether the token's upload was published less than SessionTTL ago."""
+        """Whether the token's upload, of this size and type, was published less than SessionTTL ago."""
         try:
             stored = self._storage.open(request.path, with_content=False)
         except (Gone, NotFound):
             return False
         entity, metadata = stored.entity, stored.metadata
         stored.close()
+        if (entity.size, metadata.content_type) != (request.total, request.content_type):
+            return False
         is_young = self._clocks.wall() < entity.modified + self._rules.ttl
         return is_young and signature.is_digest_of(metadata.token_digest, request.token)
 

@@ -37,7 +37,6 @@ class Writing:
         self._expected = wanted.piece
         self._hasher = Hasher(checksum.algorithms(wanted.piece)) if wanted.piece else None
         self._wrote = wrote
-        self._judge = judge
         hash_it = None if self._hasher is None else self._hasher.update
         self._watch = both(hash_it, None if judge is None else judge.update)
 
@@ -58,8 +57,6 @@ class Writing:
 
     def finish(self) -> None:
         """The body is whole. A piece with a checksum counts only now, and only if it has it."""
-        if self._judge is not None:
-            self._judge.finish()
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)

@@ -80,7 +80,6 @@ class Site:
         prefix: UploadSubDir, normalised.
         clock: monotonic seconds.
         verify_checksums: ChecksumVerification.
-        check_rate: raises TooManyRequests for an address that came too often; None while that is off.
         resources: for resumable uploads; None where they are off.
         history: of files that were replaced; None where versioning is off.
     """
@@ -97,7 +96,6 @@ class Site:
     bans: BanList
     clock: Callable[[], float]
     verify_checksums: bool = True
-    check_rate: Callable[[str], None] | None = None
     resources: Resources | None = None
     history: History | None = None
 
@@ -206,10 +204,9 @@ class Files:
         return Reply(204, headers + self._site.cors.preflight(", ".join(methods)))
 
     def _get(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
-        if self._site.check_rate is not None:
-            self._site.check_rate(clientaddr.counted(exchange.client))
         threshold = self._site.offload.threshold(peer_is_proxy=self._site.trust.trusts(environ.get("REMOTE_ADDR", "")))
-        asked = requests.download(environ, path, threshold, self._site.authority.accepts_reading)
+        accepts = self._site.authority.accepts_reading
+        asked = requests.download(environ, path, threshold, accepts, exchange.client)
         exchange.protocol = asked.claim.protocol.value if asked.claim else "none"
         if self._site.history is not None and (number := requests.version(environ)) is not None:
             return self._old(asked, exchange, self._site.history, number)

@@ -21,7 +21,7 @@ Environ = dict[str, Any]
 
 _SIGNING = frozenset(protocol.value for protocol in PLAIN)
 _SIGNING_V3 = _SIGNING | {"v3", "expires"}
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
+_BEARER = re.compile(r"bearer(?![^\s,])(?: +([A-Za-z0-9._~+/=-]+)$)?", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _MAX_LENGTH_DIGITS = 30
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -140,7 +140,7 @@ def deletion(environ: Environ, path: SlotPath, client: str, accepts: Sequence[Pr
 
 
 def download(
-    environ: Environ, path: SlotPath, offload_from: int | None, accepts: Sequence[Protocol] = ()
+    environ: Environ, path: SlotPath, offload_from: int | None, accepts: Sequence[Protocol] = (), client: str = ""
 ) -> DownloadRequest:
     """The GET or HEAD that ``environ`` describes. Args: accepts: what may carry a signature. Raises BadQuery."""
     claim = _claim(environ, accepts)
@@ -157,6 +157,7 @@ def download(
         head=environ["REQUEST_METHOD"] == "HEAD",
         offload_from=offload_from,
         claim=claim,
+        client=client,
     )
 
 
@@ -213,13 +214,16 @@ def _claim(environ: Environ, accepts: Sequence[Protocol]) -> Claim | None:
     query = environ.get("QUERY_STRING", "")
     names = _SIGNING_V3 if Protocol.V3 in accepts else _SIGNING
     parameters = _parameters(query, names) if query else {}
-    return signature.choose(parameters, accepts, _bearer(environ) if "HTTP_AUTHORIZATION" in environ else "")
+    return signature.choose(parameters, accepts, _bearer(environ) if "HTTP_AUTHORIZATION" in environ else None)
 
 
-def _bearer(environ: Environ) -> str:
-    """The token of an Authorization header of that scheme; empty for another scheme, or for what cannot be a token."""
-    match = _BEARER.fullmatch(environ["HTTP_AUTHORIZATION"].strip())
-    return match[1] if match else ""
+def _bearer(environ: Environ) -> str | None:
+    """The token of an Authorization header of that scheme; empty for what cannot be a token, None for another scheme.
+
+    A malformed token is one, and is refused: there is no falling back to the query (protocol, section 2).
+    """
+    match = _BEARER.match(environ["HTTP_AUTHORIZATION"].strip())
+    return (match[1] or "") if match else None
 
 
 def _parameters(query: str, signing: Set[str]) -> dict[str, str]:

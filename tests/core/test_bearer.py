@@ -56,7 +56,7 @@ def test_a_token_without_an_expiry_of_the_file_keeps_it_for_ever() -> None:
     assert verdict.file_expires_at == 0
 
 
-@pytest.mark.parametrize(("end", "reason"), [(NOW - 1, "expired"), (NOW, "expired"), (NOW + 1, "ok")])
+@pytest.mark.parametrize(("end", "reason"), [(0, "expired"), (NOW - 1, "expired"), (NOW, "expired"), (NOW + 1, "ok")])
 def test_a_file_that_would_be_over_at_once_is_not_admitted(end: int, reason: str) -> None:
     verdict = judged(token(expires=end))
 

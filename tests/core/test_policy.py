@@ -186,14 +186,16 @@ def test_other_content_passes() -> None:
         assert told(judge, content, cut=100) == -1
 
 
-def test_a_piece_that_ends_early_is_judged_by_what_it_brought() -> None:
+def test_a_beginning_that_is_shorter_than_the_first_block_says_nothing_yet() -> None:
     watch = policy.make([], [], ["text/html"]).first_block(10**6)
     assert watch is not None
+
     watch.update(memoryview(specimens.HTML))
 
+    assert not watch.has_judged
     with pytest.raises(TypeRefused):
-        watch.finish()
-    watch.finish()  # once is enough
+        watch.update(bytes(FIRST_BLOCK))
+    assert watch.has_judged
 
 
 def test_without_rules_everything_may_come_and_nothing_is_watched() -> None:

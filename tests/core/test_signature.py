@@ -450,15 +450,17 @@ ALL_PROTOCOLS = tuple(Protocol)
     [
         ({"v3": "1", "expires": "2", "v2": "3"}, "t", ALL_PROTOCOLS, Protocol.BEARER),
         ({"v3": "1", "expires": "2", "v2": "3"}, "t", signature.PLAIN, Protocol.V2),
-        ({"v3": "1", "expires": "2", "v2": "3"}, "", ALL_PROTOCOLS, Protocol.V3),
-        ({"v3": "1", "v2": "3"}, "", ALL_PROTOCOLS, Protocol.V3),
-        ({"bearer": "1", "v": "3"}, "", ALL_PROTOCOLS, Protocol.V),
+        ({"v3": "1", "expires": "2", "v2": "3"}, None, ALL_PROTOCOLS, Protocol.V3),
+        ({"v3": "1", "expires": "2", "v2": "3"}, "", ALL_PROTOCOLS, Protocol.BEARER),
+        ({"v2": "3"}, "", signature.PLAIN, Protocol.V2),
+        ({"v3": "1", "v2": "3"}, None, ALL_PROTOCOLS, Protocol.V3),
+        ({"bearer": "1", "v": "3"}, None, ALL_PROTOCOLS, Protocol.V),
         ({"v": "1"}, "t", (Protocol.V3,), None),
         ({"v3": "1"}, "t", (), None),
     ],
 )
 def test_the_highest_protocol_that_is_on_is_chosen(
-    parameters: dict[str, str], bearer: str, accepts: tuple[Protocol, ...], chosen: Protocol | None
+    parameters: dict[str, str], bearer: str | None, accepts: tuple[Protocol, ...], chosen: Protocol | None
 ) -> None:
     claim = signature.choose(parameters, accepts, bearer)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.http import Connection, head_of, put, url_of
+from tests.support.http import Connection, head_of, put, request, url_of
 from tests.support.polling import until
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.server import Server
@@ -25,6 +25,9 @@ def test_request_rate_limit(tmp_path: Path) -> None:
                 refused = connection.read_answer()
             assert face(refused) == LIMITED
             assert 0 < int(refused["Retry-After"]) <= 3600
+            assert face(request(server, "GET", f"{url_of(server, '1')}?v2=%zz")) == (400, "bad-query"), (
+                "the query comes first"
+            )
             assert face(put(server, "1", b"x"))[0] == 409, "it exists comes first"
             assert face(Slot(server, "new", 0).unsigned.put()) == (403, "bad-signature"), "and the signature"
             with Connection(server.address) as connection:

@@ -256,7 +256,17 @@ def test_a_bearer_comes_before_every_parameter(everything: Server) -> None:
     assert put_bearer(everything, path, bearer(path), "v2=0").status == 201
 
 
-@pytest.mark.parametrize("header", ["Basic cm9tZW86anVsaWV0", "Bearer", "Bearer ", "Bearer a b", "Token abc", ""])
+@pytest.mark.parametrize("header", ["Bearer", "Bearer @@@", "Bearer a b", "Bearer abc,def"])
+def test_a_malformed_bearer_does_not_fall_back_to_a_right_v2(header: str, everything: Server) -> None:
+    path = f"malformed/{header.encode().hex()}"
+    query = query_of(everything, path, len(BODY), "text/plain")
+
+    answer = put_bearer(everything, path, ("Authorization", header), query)
+
+    assert (answer.status, answer.code) == (403, "bad-signature")
+
+
+@pytest.mark.parametrize("header", ["Basic cm9tZW86anVsaWV0", "Token abc", ""])
 def test_another_scheme_counts_as_absent(header: str, everything: Server) -> None:
     path = f"scheme/{header.encode().hex() or 'none'}"
     query = query_of(everything, path, len(BODY), "text/plain")

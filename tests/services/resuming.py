@@ -136,6 +136,7 @@ class House:
         is_killed: its requests are cut by the end of the process, so what they had taken is given back by nobody.
         rules: of Limits.
         versions: arguments of LocalVersions; None where nothing is ever replaced.
+        signing: arguments of Authority.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class House:
         versions: dict[str, int] | None = None,
         policy: Policy = ANYTHING,
         quota: int = 0,
+        signing: dict[str, Any] | None = None,
         **shelf: Any,
     ) -> None:
         self.store = store
@@ -166,7 +168,7 @@ class House:
         self.tier = MemoryTier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
         self.told = Told()
-        authority = Authority(Keyring(SECRET), policy=policy)
+        authority = Authority(Keyring(SECRET), policy=policy, **(signing or {}))
         intake = Intake(Pace(**(pace or {})), self.buffers, self.admission, clocks)
         retries = Retries(Schedule(0, 0), now, sleep, lambda: 0.0)
         storage, kept = self.shelf.storage, self.shelf.partials

@@ -11,7 +11,7 @@ import pytest
 from hmacfs.core.preconditions import Conditions
 from hmacfs.core.retry import Schedule
 from hmacfs.core.signature import Claim, Protocol
-from hmacfs.errors import BadSignature, Gone, NotFound, RangeNotSatisfiable
+from hmacfs.errors import BadSignature, Gone, NotFound, RangeNotSatisfiable, TooManyRequests
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.authority import Authority, Signed
 from hmacfs.services.downloads import DownloadRequest, DownloadRules, Downloads
@@ -47,11 +47,13 @@ class House:
         self.archive = Archive(store)
         for content, content_type in ((b"first", "text/plain"), (b"second!", "image/png"), (b"third", "text/plain")):
             self.archive.put(content, metadata=Metadata(content_type))
-        admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
+        self.admission = Admission(Limits(transfers=2), Scoreboard(), lambda: 0, lambda: 0.0)
         retries = Retries(Schedule(0, 0), lambda: 0.0, lambda _: None, lambda: 0.0)
         self.judge = authority = Judge(Keyring(SECRET), v3=True, clock=lambda: 1_000.0)
         rules = DownloadRules(signed=signed, may_change=lambda: True)
-        self.downloads = Downloads(self.archive.storage, admission, retries, authority, rules, clock=lambda: 1_000.0)
+        self.downloads = Downloads(
+            self.archive.storage, self.admission, retries, authority, rules, clock=lambda: 1_000.0
+        )
         self.history = History(self.archive.versions, self.downloads, authority.check_download)
 
 
@@ -68,7 +70,7 @@ def asked(
     """Rightly signed, unless another MAC is given."""
     right = v3("GET", path, expires)
     claim = Claim(Protocol.V3, right if mac is None else mac, str(expires))
-    return DownloadRequest(slot(path), Conditions(), range_, head, claim=claim)
+    return DownloadRequest(slot(path), Conditions(), range_, head, claim=claim, client="192.0.2.1")
 
 
 def test_versions_are_listed_with_number_size_tag_time_and_type(house: House) -> None:
@@ -119,6 +121,41 @@ def test_a_request_without_any_signature_learns_nothing_either(house: House) -> 
         house.history.listed(request)
     with pytest.raises(BadSignature):
         house.history.open(request, 1)
+
+
+def test_a_wrong_signature_is_told_before_too_many_requests(house: House) -> None:
+    came: list[str] = []
+
+    def check(client: str) -> None:
+        came.append(client)
+        raise TooManyRequests(10)
+
+    house.admission.check_rate = check
+    for ask in (house.history.listed, lambda request: house.history.open(request, 1)):
+        with pytest.raises(BadSignature):
+            ask(asked(mac="0" * 64))
+        with pytest.raises(TooManyRequests):
+            ask(asked())
+
+    assert came == ["192.0.2.1"] * 2
+
+
+def test_a_signed_download_is_judged_before_it_is_counted(tmp_path: Path) -> None:
+    house = House(tmp_path / "store", signed=True)
+    came: list[str] = []
+    house.admission.check_rate = came.append
+
+    for request in (asked(mac="0" * 64), asked("a/missing", mac="0" * 64), asked(expires=999)):
+        with pytest.raises(BadSignature):
+            house.downloads.open(request)
+    assert came == []
+
+    house.downloads.open(asked())
+    with pytest.raises(NotFound):
+        house.downloads.open(asked("a/missing"))
+    house.archive.close()
+
+    assert came == ["192.0.2.1"] * 2
 
 
 def test_a_signature_ends_with_its_time(house: House) -> None:

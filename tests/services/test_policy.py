@@ -9,7 +9,7 @@ import pytest
 
 from hmacfs.core import policy, sniffing
 from hmacfs.core.signature import Claim, Protocol
-from hmacfs.errors import BadSignature, ExtensionRefused, FileExists, StorageFull, TooLarge, TypeRefused
+from hmacfs.errors import BadSignature, ExtensionRefused, FileExists, StorageFull, TooLarge, Truncated, TypeRefused
 from hmacfs.offload import InlinePool
 from hmacfs.services import uploads
 from tests.services import resuming, uploading
@@ -196,20 +196,81 @@ def nothing_is_left(house: resuming.House) -> bool:
     return house.shelf.names() == [] and house.offsets() == {} and not house.is_stored()
 
 
-def test_an_upload_ends_when_its_first_bytes_are_refused(pieces: resuming.House) -> None:
+LONG = PROGRAM.ljust(20_000, b"\0")
+
+
+def test_an_upload_ends_when_its_first_block_is_refused(pieces: resuming.House) -> None:
     with pytest.raises(TypeRefused):
-        pieces.piece(0, 300, total=500, body=pieces.body(PROGRAM[:300]))
+        pieces.piece(0, 10_000, total=20_000, body=pieces.body(LONG[:10_000]))
 
     assert nothing_is_left(pieces)
 
 
-def test_a_tus_upload_ends_when_its_first_bytes_are_refused(pieces: resuming.House) -> None:
-    upload_id = pieces.created(500)
+def test_a_tus_upload_ends_when_its_first_block_is_refused(pieces: resuming.House) -> None:
+    upload_id = pieces.created(20_000)
 
     with pytest.raises(TypeRefused):
-        pieces.append(upload_id, 0, 300, 500, body=pieces.body(PROGRAM[:300]))
+        pieces.append(upload_id, 0, 10_000, 20_000, body=pieces.body(LONG[:10_000]))
 
     assert nothing_is_left(pieces)
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [(0, 5000), (5000, 9000)],
+        [(0, 8191), (8191, 8192)],
+        [(0, 3000), (8000, 9000), (3000, 8000)],
+        [(0, 1), (5000, 9000), (0, 5000)],
+    ],
+    ids=["in order", "to the byte", "a gap is filled", "the beginning comes last"],
+)
+def test_an_upload_ends_when_its_first_block_is_there_in_whatever_pieces(
+    pieces: resuming.House, spans: list[tuple[int, int]]
+) -> None:
+    *earlier, last = spans
+    for first, end in earlier:
+        pieces.piece(first, end, total=20_000, body=pieces.body(LONG[first:end]))
+
+    with pytest.raises(TypeRefused):
+        pieces.piece(*last, total=20_000, body=pieces.body(LONG[last[0] : last[1]]))
+
+    assert nothing_is_left(pieces)
+
+
+def test_later_pieces_are_not_judged_again(pieces: resuming.House, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = PICTURE.ljust(20_000, b"\0")
+    pieces.piece(0, 9000, total=20_000, body=pieces.body(content[:9000]))
+    judged: list[int] = []
+    monkeypatch.setattr(sniffing, "types_of", lambda block: judged.append(len(block)) or frozenset())
+
+    pieces.piece(9000, 10_000, total=20_000, body=pieces.body(content[9000:10_000]))
+
+    assert judged == []
+
+
+TRACK = b'<?xml version="1.0"?>\n<!-- of a walk -->\n<gpx version="1.1"><wpt/></gpx>\n'
+
+
+@pytest.mark.parametrize("cut", [5, 21, 22, 30, 42, 43, 47])
+@pytest.mark.parametrize("way", ["session", "whole", "tus"])
+def test_what_a_cut_hides_is_not_refused_before_the_rest_has_come(pieces: resuming.House, way: str, cut: int) -> None:
+    total, path = len(TRACK), "a/b.gpx"
+    first, rest = pieces.body(TRACK[:cut]), pieces.body(TRACK[cut:])
+    if way == "tus":
+        upload_id = pieces.created(total, path=path)
+        pieces.append(upload_id, 0, cut, total, body=first)
+        done = pieces.append(upload_id, cut, total, total, body=rest)
+    elif way == "whole":
+        with pytest.raises(Truncated):
+            pieces.whole(total, body=first, path=path)
+        done = pieces.piece(cut, total, total, body=rest, path=path)
+    else:
+        pieces.piece(0, cut, total, body=first, path=path)
+        done = pieces.piece(cut, total, total, body=rest, path=path)
+
+    assert done.is_complete
+    assert (pieces.store / path).read_bytes() == TRACK
 
 
 def test_a_refused_body_with_a_token_is_not_kept_for_later(pieces: resuming.House) -> None:

@@ -543,6 +543,19 @@ def test_settled_and_given_back_reservations_end(house: House) -> None:
     assert house.tier._reservations.keys() == {reservation(3).key}
 
 
+def test_bytes_that_are_given_back_do_not_wait_for_the_time_to_pass(
+    started: Callable[[House], House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "FLUSH_SECONDS", 10 * PATIENCE)
+    house = House()
+    counted(house)
+    started(house)
+
+    house.recorder.quota_given_back(reservation(2, "owner2"))
+
+    until(lambda: house.tier.used("a" * 64, 0) == 20, "the next upload has them")
+
+
 def test_who_was_slower_takes_nothing_from_what_is_settled_in_the_same_batch(house: House) -> None:
     counted(house)
 

@@ -14,6 +14,7 @@ from hmacfs.errors import (
     Draining,
     PreconditionFailed,
     TooManyGaps,
+    TooManyRequests,
     Truncated,
     UnknownUpload,
     WrongOffset,
@@ -23,6 +24,58 @@ from hmacfs.storage.base import Metadata
 from tests.services.resuming import FILE, OTHER, RIGHT, TOKEN, House, Make, request
 from tests.services.uploading import Silence
 from tests.support.resuming import content_of, header, slot
+
+# --- RequestRateLimit ---
+
+
+@pytest.fixture
+def counted(house: House) -> list[str]:
+    """Every request that was counted, by its client; the fourth one is refused."""
+    came: list[str] = []
+
+    def check(client: str) -> None:
+        came.append(client)
+        if len(came) > 3:
+            raise TooManyRequests(10)
+
+    house.admission.check_rate = check
+    return came
+
+
+def test_a_piece_is_counted_once_whether_it_begins_an_upload_or_goes_on(house: House, counted: list[str]) -> None:
+    house.piece(0, 10)
+    house.piece(10, 20)
+    house.piece(0, 20, token=OTHER)
+
+    assert counted == ["192.0.2.1"] * 3
+
+
+def test_a_first_piece_that_comes_too_often_begins_nothing(house: House, counted: list[str]) -> None:
+    counted += ["192.0.2.1"] * 3
+    body = house.body(RIGHT[:10])
+
+    with pytest.raises(TooManyRequests):
+        house.piece(0, 10, body=body)
+
+    assert house.shelf.names() == []
+    assert body.asked == 0
+
+
+def test_a_first_piece_whose_file_is_there_by_then_is_counted_once(
+    house: House, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = house.shelf.partials.create
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        house.shelf.storage.store(slot("a/b.jpg"), bytearray(RIGHT), FILE[1])
+        return real(*args, **options)
+
+    monkeypatch.setattr(house.shelf.partials, "create", meanwhile)
+
+    assert house.piece(0, 10).is_complete
+    assert counted == ["192.0.2.1"]
+
 
 # --- asking and sending pieces ---
 

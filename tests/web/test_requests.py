@@ -7,7 +7,7 @@ import pytest
 
 from hmacfs.core import checksum, paths
 from hmacfs.core.contentrange import Ask, Piece
-from hmacfs.core.signature import Protocol
+from hmacfs.core.signature import Claim, Protocol
 from hmacfs.errors import (
     BadChecksum,
     BadContentRange,
@@ -115,6 +115,31 @@ def test_a_token_has_16_to_128_characters(value: str) -> None:
 def test_any_other_token_is_refused(value: str) -> None:
     with pytest.raises(BadHeader):
         requests.token({"HTTP_X_SESSION_TOKEN": value})
+
+
+def chosen(authorization: str, *accepts: Protocol) -> Claim | None:
+    said = environ(CONTENT_LENGTH="5", HTTP_AUTHORIZATION=authorization)
+    return requests.upload(said, PATH, "", accepts=accepts or (Protocol.BEARER, Protocol.V2)).claim
+
+
+@pytest.mark.parametrize("said", ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c  "])
+def test_a_bearer_s_token_is_what_follows_the_scheme(said: str) -> None:
+    assert chosen(said) == Claim(Protocol.BEARER, "a.b.c")
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Bearer", "Bearer ", "Bearer @@@", "Bearer a b", "Bearer abc,def", "Bearer\ta.b.c", "Bearer a.b.c,Basic eA==",
+     "Bearer, Basic eA==", "bearer \u00e9.b.c"],
+)  # fmt: skip
+def test_a_malformed_bearer_counts_and_is_no_token(said: str) -> None:
+    assert chosen(said) == Claim(Protocol.BEARER, "")
+    assert chosen(said, Protocol.V2) == Claim(Protocol.V2, MAC)  # it is absent where no token counts
+
+
+@pytest.mark.parametrize("said", ["", "Basic eA==", "Token a.b.c", "Bearers a.b.c", "Bearer-2 a.b.c", "a.b.c"])
+def test_another_scheme_is_as_if_there_were_none(said: str) -> None:
+    assert chosen(said) == Claim(Protocol.V2, MAC)
 
 
 def test_a_content_range_that_fits_the_body_is_a_piece_or_a_question() -> None:
