@@ -40,10 +40,23 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 _SECRETS = {key.name.lower() for key in keys() if key.secret}
 _LOGS = {"logfile", "auditlog"}
+_PROGRAMS = {"hmacfs", "hmac-file-server", "gunicorn", "make"}
 _PREFIX = "HMACFS_"
 
 _files: list["_File"] = []
 _processes: list["Process"] = []
+
+
+def _runs_ours(word: str) -> bool:
+    """Whether a word of a command is our program, or a script with it; not whether a path has its name in it."""
+    if any(blank in word for blank in " \n"):
+        return "hmacfs" in word.replace(sys.executable, "").replace(ROOT, "")
+    return word == "hmacfs.cli.main" or os.path.basename(word) in _PROGRAMS
+
+
+def _title(words: list[str]) -> str:
+    names = words[words.index("hmacfs.cli.main") + 1 :] if "hmacfs.cli.main" in words else []
+    return f"hmacfs {names[0]}" if names else "hmacfs"
 
 
 @dataclass
@@ -101,16 +114,14 @@ class Process(subprocess.Popen[Any]):
 
     def __init__(self, args: Any, *more: Any, **options: Any) -> None:
         words = [args] if isinstance(args, str | bytes | os.PathLike) else args
-        text = " ".join(decoded(os.fspath(word)) for word in words)
-        for ours in (sys.executable, ROOT):  # the folder of the project may have its name
-            text = text.replace(ours, "")
-        self._is_ours = "hmacfs" in text or "gunicorn" in text or text.startswith("make ")
-        self._prints = frozenset().union(*(PRINTED.get(word, ()) for word in text.split()))
-        self._title = "hmacfs " + text.rpartition("hmacfs.cli.main")[2].strip().partition(" ")[0]
+        texts = [decoded(os.fspath(word)) for word in words]
+        self._is_ours = any(map(_runs_ours, texts))
+        self._prints = frozenset().union(*(PRINTED.get(word, ()) for text in texts for word in text.split()))
+        self._title = _title(texts)
         self._unheard: set[str] = set()
         super().__init__(args, *more, **options)
         if self._is_ours:
-            self._listen(text.split(), options)
+            self._listen(texts, options)
 
     def _listen(self, words: list[str], options: Mapping[str, Any]) -> None:
         for stream in ("stdout", "stderr"):

@@ -32,9 +32,12 @@ _PATTERNS = (
     (Kind.MAC, re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")),
     (Kind.ID, re.compile(r"(?<=\.uploads/)[\w-]{9,}", re.ASCII)),
     # A path may end in what looks like a query without its MAC: of a proxy that encodes "?" the log shows that much.
-    # "?db=N" is how the advice on a wrong RedisAddr spells an address.
-    (Kind.QUERY, re.compile(r"(?:\?|%3[fF])(?!db=N\b)[\w.~%-]+(?:=|%3[dD])(?!\[64-hex-digits\])[^\s\"'<>]*")),
-    (Kind.QUERY, re.compile(r"[?&](?:v|v2|v3|token|expires|versions?)\b=?(?!\[64-hex-digits\])[^\s\"'<>]*")),
+    # "?db=0" is how the advice on a wrong RedisAddr spells an address.
+    (Kind.QUERY, re.compile(r"(?:\?|%3[fF])(?!db=0\b)[\w.~%-]+(?:=|%3[dD])(?!\[64-hex-digits\])[^\s\"'<>]*")),
+    (
+        Kind.QUERY,
+        re.compile(r"[?&](?:v|v2|v3|token|expires|versions?)(?:=(?!\[64-hex-digits\])[^\s\"'<>]*|(?![\w=]))"),
+    ),
 )
 _RESOURCE = re.compile(r"/\.uploads/([\w-]+)", re.ASCII)
 _RUN = re.compile(r"[A-Za-z0-9_-]{16,}")
