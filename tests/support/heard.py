@@ -42,6 +42,7 @@ _SECRETS = {key.name.lower() for key in keys() if key.secret}
 _LOGS = {"logfile", "auditlog"}
 _PROGRAMS = {"hmacfs", "hmac-file-server", "gunicorn", "make"}
 _PREFIX = "HMACFS_"
+_HEAD = 64
 
 _files: list["_File"] = []
 _processes: list["Process"] = []
@@ -61,49 +62,57 @@ def _title(words: list[str]) -> str:
 
 @dataclass
 class _File:
-    """A file that a process writes, and all that comes of it: moved, packed, emptied.
+    """A file that processes write, and all that comes of it: moved, packed, emptied.
 
     Attributes:
         place: how a sentence calls it.
-        read: how many bytes of each inode were read.
+        read: of each inode how many bytes were read, and how it begins: a number is given to a new file soon.
     """
 
     path: str
     place: str
-    process: "weakref.ref[Process]"
-    read: dict[int, int] = field(default_factory=dict)
+    writers: list["weakref.ref[Process]"] = field(default_factory=list)
+    read: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+
+    def is_written_by(self, process: "Process") -> bool:
+        return any(writer() is process for writer in self.writers)
 
     def hear(self) -> bool:
         """Hand on what is new in it. Answers whether there may be more to come."""
-        process = self.process()
-        is_over = process is None or process.returncode is not None
-        heard = False
         folder, name = os.path.split(self.path)
         names = os.listdir(folder) if os.path.isdir(folder) else []
+        heard = False
         for each in (each for each in names if each.startswith(name)):
-            for text in self._fresh(os.path.join(folder, each)):
+            if text := self._fresh(os.path.join(folder, each)):
                 wrote(f"{self.place} ({each})", text)
                 heard = True
-        return heard or not is_over
+        running = (process for writer in self.writers if (process := writer()) and process.returncode is None)
+        return heard or any(running)
 
-    def _fresh(self, path: str) -> Iterator[str]:
+    def _fresh(self, path: str) -> str:
         """What it has got since; a line without its end comes once more with it."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            return  # moved at this moment
+            return ""  # moved at this moment, or a folder of that name
         try:
             info = os.fstat(fd)
-            begin = self.read.get(info.st_ino, 0)
-            begin = 0 if begin > info.st_size else begin
-            if not stat.S_ISREG(info.st_mode) or begin == info.st_size:
-                return
+            if not stat.S_ISREG(info.st_mode):
+                return ""
+            begin, head = self.read.get(info.st_ino, (0, b""))
+            if begin > info.st_size or os.pread(fd, len(head), 0) != head:
+                begin = 0
             data = os.pread(fd, info.st_size - begin, begin)
         finally:
             os.close(fd)
-        is_packed = path.endswith(".gz")
-        self.read[info.st_ino] = begin + (len(data) if is_packed else data.rfind(b"\n") + 1)
-        yield decoded(gzip.decompress(data) if is_packed else data)
+        end, text = begin + data.rfind(b"\n") + 1, data
+        if path.endswith(".gz") and data:
+            try:
+                end, text = len(data), gzip.decompress(data)
+            except EOFError:
+                return ""  # it is being packed, and comes again
+        self.read[info.st_ino] = end, head if begin else data[: min(end, _HEAD)]
+        return decoded(text)
 
 
 class Process(subprocess.Popen[Any]):
@@ -147,8 +156,10 @@ class Process(subprocess.Popen[Any]):
                 self._follow(os.path.join(folder, str(value)), f"{name} of {self._title}")
 
     def _follow(self, path: str, place: str) -> None:
-        if not any(file.path == path and file.process() is self for file in _files):
-            _files.append(_File(path, place, weakref.ref(self)))
+        file = next((file for file in _files if file.path == path), None)
+        if file is None:
+            _files.append(file := _File(path, place))
+        file.writers.append(weakref.ref(self))
 
     def said(self, stream: str, data: str | bytes | None) -> None:
         """What it has written to "stdout" or "stderr"."""
@@ -184,7 +195,7 @@ class Process(subprocess.Popen[Any]):
     def _ended(self) -> None:
         """Its files may be gone by the end of the test."""
         for file in _files:
-            if file.process() is self:
+            if file.is_written_by(self):
                 file.hear()
 
 
