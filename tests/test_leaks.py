@@ -181,15 +181,17 @@ def test_a_test_may_say_what_it_makes_hmacfs_show(tmp_path: Path) -> None:
     assert "error" not in told, told
 
 
-def test_a_command_may_print_what_it_is_for_and_nowhere_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("command", "streams"), [("sign", ["stderr"]), ("status", ["stdout", "stderr"])])
+def test_a_command_may_print_what_it_is_for_and_no_more(tmp_path: Path, command: str, streams: list[str]) -> None:
     told = outcome(
         tmp_path,
-        "arguments = ['-c', LOUD.replace('print(', 'print(file=sys.stderr, *sys.argv[2:]) or print('), 'sign']\n"
-        "subprocess.run([sys.executable, *arguments, f'http://host/a?v2={MAC}'], capture_output=True)",
+        "loud = LOUD + '; print(sys.argv[-1], file=sys.stderr)'\n"
+        f"words = ['hmacfs.cli.main', {command!r}, f'http://host/a?v2={{MAC}}']\n"
+        "subprocess.run([sys.executable, '-c', loud, *words], capture_output=True)",
     )
 
-    assert "stderr of hmacfs" in told
-    assert "stdout of hmacfs" not in told
+    shown = [each for each in ("stdout", "stderr") if f"{each} of hmacfs {command} shows a query string" in told]
+    assert shown == streams, told
 
 
 # --- a real server ---

@@ -9,6 +9,7 @@ pytest captured by tests/conftest.py.
 import gzip
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -40,6 +41,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 _SECRETS = {key.name.lower() for key in keys() if key.secret}
 _LOGS = {"logfile", "auditlog"}
+_COMMAND = re.compile(r"\bhmacfs(?:\.cli\.main)? ([a-z]+)")
 _PROGRAMS = {"hmacfs", "hmac-file-server", "gunicorn", "make"}
 _PREFIX = "HMACFS_"
 _HEAD = 64
@@ -53,11 +55,6 @@ def _runs_ours(word: str) -> bool:
     if any(blank in word for blank in " \n"):
         return "hmacfs" in word.replace(sys.executable, "").replace(ROOT, "")
     return word == "hmacfs.cli.main" or os.path.basename(word) in _PROGRAMS
-
-
-def _title(words: list[str]) -> str:
-    names = words[words.index("hmacfs.cli.main") + 1 :] if "hmacfs.cli.main" in words else []
-    return f"hmacfs {names[0]}" if names else "hmacfs"
 
 
 @dataclass
@@ -125,8 +122,9 @@ class Process(subprocess.Popen[Any]):
         words = [args] if isinstance(args, str | bytes | os.PathLike) else args
         texts = [decoded(os.fspath(word)) for word in words]
         self._is_ours = any(map(_runs_ours, texts))
-        self._prints = frozenset().union(*(PRINTED.get(word, ()) for text in texts for word in text.split()))
-        self._title = _title(texts)
+        commands = _COMMAND.findall(" ".join(texts))
+        self._prints = frozenset().union(*(PRINTED.get(command, ()) for command in commands))
+        self._title = f"hmacfs {commands[0]}" if commands else "hmacfs"
         self._unheard: set[str] = set()
         super().__init__(args, *more, **options)
         if self._is_ours:
