@@ -118,7 +118,7 @@ class Connection:
             assert colon
             assert name == name.strip()
             headers.append((name, value.strip()))
-        leaks.answered(headers)
+        leaks.exchanged(headers)
         return Answer(int(status), reason, headers)
 
     def blocks(self, length: int) -> Iterator[bytes]:
@@ -162,6 +162,7 @@ def head_of(method: str, target: str | bytes, headers: Headers = ()) -> bytes:
     lines = [("Host", "upload.example"), *headers]
     if not any(name.lower() == "connection" for name, _ in lines):
         lines.append(("Connection", "close"))
+    leaks.exchanged(lines)
     text = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return method.encode() + b" " + target + b" HTTP/1.1\r\n" + text.encode("latin-1") + b"\r\n"
 

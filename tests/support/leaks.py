@@ -40,6 +40,7 @@ _PATTERNS = (
     ),
 )
 _RESOURCE = re.compile(r"/\.uploads/([\w-]+)", re.ASCII)
+_TOKEN = re.compile(r"^[\w-]{16,128}$", re.ASCII)
 _RUN = re.compile(r"[A-Za-z0-9_-]{16,}")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 _WINDOW = 16
@@ -128,12 +129,12 @@ def handed_out(kind: Kind, *values: str) -> None:
         _known.add(kind, value)
 
 
-def answered(headers: Iterable[tuple[str, str]]) -> None:
-    """The fields of an answer: some hand out tokens and ids."""
+def exchanged(headers: Iterable[tuple[str, str]]) -> None:
+    """The fields of a request or an answer: in some are tokens and ids."""
     for name, value in headers:
         match name.lower():
             case "x-session-token":
-                handed_out(Kind.TOKEN, value)
+                handed_out(Kind.TOKEN, *_TOKEN.findall(value))
             case "location":
                 handed_out(Kind.ID, *_RESOURCE.findall(value))
 
@@ -150,5 +151,7 @@ def decoded(text: str | bytes) -> str:
 
 def found() -> list[Leak]:
     """Leaks in all that was written since this was asked last."""
-    written, _written[:] = list(_written), []
-    return [leak for place, text, shows in written for leak in _known.search(place, text, shows)]
+    written = _written[:]
+    del _written[: len(written)]  # a thread may go on writing
+    once = {(text, frozenset(shows)): place for place, text, shows in written}  # some ask until something has changed
+    return [leak for (text, shows), place in once.items() for leak in _known.search(place, text, shows)]

@@ -36,6 +36,7 @@ class Scrape:
 
 def parsed(text: str) -> Scrape:
     """What a text says; AssertionError where a series stands there twice."""
+    leaks.wrote("metrics", text)
     samples: dict[Series, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
