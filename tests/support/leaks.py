@@ -2,8 +2,9 @@
 
 Patterns find what can be told by its looks: a MAC, a JSON Web Token, an upload's id in a path, a query. Whatever else
 tests hand out is known by its value: a secret, a password, a session token, an id elsewhere. A known value is found by
-any 31 characters of it in a row, and by its first 16; of an id behind ``.uploads/`` eight characters are shown on
-purpose, and the ninth is a leak. The search takes time by the length of the text alone, however much was handed out.
+its first 16 characters, and all but a token by any 31 in a row; of an id behind ``.uploads/`` eight characters are
+shown on purpose, and the ninth is a leak. The search takes time by the length of the text alone, however much was
+handed out.
 
 What is written is kept until the end of its test: a value may be handed out after it was written, such as an id that
 is logged before the client has read the answer with it. Who writes is not known here: ``tests.support.heard``.
@@ -72,7 +73,9 @@ class Known:
     def add(self, kind: Kind, value: str) -> None:
         """Look for ``value`` from now on; harmless where it is known already."""
         if len(value) >= _WINDOW and _WORD.fullmatch(value):
-            for at in range(0, len(value) - _WINDOW + 1, _WINDOW):
+            # Tests make tokens of words of their paths, which are shown: of a token its beginning tells.
+            last = 0 if kind is Kind.TOKEN else len(value) - _WINDOW
+            for at in range(0, last + 1, _WINDOW):
                 self._windows.setdefault(value[at : at + _WINDOW], kind)
         elif len(value) >= _LEAST:
             for text in {value, json.dumps(value)[1:-1]}:
