@@ -1,7 +1,11 @@
-"""What every test shares."""
+"""What every test shares: among it the search for leaks in all that hmacfs writes (tests/support/leaks.py)."""
+
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+from tests.support import heard, leaks
 
 # A shared machine pauses for longer than hypothesis's deadline of 200 ms now and then; a slow example is no failure.
 settings.register_profile("hmacfs", deadline=None)
@@ -9,6 +13,29 @@ settings.load_profile("hmacfs")
 
 ROW = "row of a table"
 """``record_property(ROW, [title, columns, values])`` prints a row behind the results of all tests."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shows(*kinds, because): what this test itself makes hmacfs show")
+    heard.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test fails in its teardown for each leak in what was written since the one before."""
+    report = yield
+    if report.when != "teardown":
+        return report
+    heard.files()
+    for title, text in report.sections:
+        leaks.wrote(title, text)
+    allowed = {kind for mark in item.iter_markers("shows") for kind in mark.args}
+    told = [*map(str, (leak for leak in leaks.found() if leak.kind not in allowed)), *heard.unheard()]
+    if told and report.outcome == "failed":
+        report.sections.append(("Leaks", "\n".join(told)))
+    elif told:
+        report.outcome, report.longrepr = "failed", "\n".join(told)
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import HMACFS, environment, hmacfs
+from tests.support.heard import said
 from tests.support.polling import PATIENCE, until
 from tests.support.server import Server
 
@@ -73,6 +74,7 @@ class Watching:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(PATIENCE)
+        said(self.process, "stdout", self.output())
         os.close(self._reading)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.http import get, mac, put, request, sign_v2, url_of
+from tests.support.leaks import Kind
 from tests.support.server import Server, tree
 
 
@@ -105,6 +106,7 @@ def test_a_backslash_is_an_ordinary_byte(server: Server) -> None:
     assert (server.store_dir / "back\\slash\\..\\name").read_bytes() == b"x"
 
 
+@pytest.mark.shows(Kind.QUERY, because="the question mark is part of the path, which is logged")
 def test_a_query_character_in_percent_form_belongs_to_the_path(server: Server) -> None:
     assert put(server, "what?/v=1&v2=2#frag", b"x").status == 201
     assert (server.store_dir / "what?" / "v=1&v2=2#frag").read_bytes() == b"x"

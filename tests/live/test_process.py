@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.http import MIB, Connection, get, head_of, put, put_head, request, sign_v, url_of
+from tests.support.leaks import Kind
 from tests.support.polling import until
 from tests.support.running import refuses
 from tests.support.server import SECRET, Server, free_port, open_files, processes, tree
@@ -244,6 +245,7 @@ def signed_put(server: Server, secret: str, path: str) -> int:
     return request(server, "PUT", target, [("Content-Length", "1")], b"x").status
 
 
+@pytest.mark.shows(Kind.SECRET, because="the test names its files by the secrets")
 def test_secret_verifies_what_was_signed_with_it_and_with_allow_weak_secret_it_may_be_short(tmp_path: Path) -> None:
     server = Server(tmp_path, Secret="short", AllowWeakSecret=True)
     with server:

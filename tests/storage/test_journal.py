@@ -25,6 +25,7 @@ from hmacfs.errors import BadHeader, StorageFailed, TooManyGaps
 from hmacfs.storage import journal as module
 from hmacfs.storage.base import UploadHeader
 from hmacfs.storage.journal import META, RECORD_BYTES, RECORDS_AT, Journal, Record
+from tests.support.heard import said
 from tests.support.polling import until
 
 BOOT, NEXT_BOOT = 0x1111, 0x2223
@@ -733,7 +734,9 @@ def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"held\n"
+            line = process.stdout.readline()
+            said(process, "stdout", line)
+            assert line == b"held\n"
             yield process
         finally:
             process.kill()

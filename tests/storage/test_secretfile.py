@@ -11,6 +11,7 @@ import pytest
 
 from hmacfs.errors import ConfigError
 from hmacfs.storage import secretfile
+from tests.support.leaks import Kind
 
 GETTER = """
 import sys
@@ -109,6 +110,7 @@ def test_a_secret_that_is_a_directory_is_told_as_one(state: Path) -> None:
     assert refusal(state).startswith(f"StateDir: {state / 'secret'}")
 
 
+@pytest.mark.shows(Kind.MAC, because="each process prints the secret that it got, to be compared")
 def test_processes_that_start_at_once_get_one_secret(state: Path) -> None:
     reading, starting_gun = os.pipe()
     racers = [

@@ -1,6 +1,7 @@
 """HTTP on a raw socket, and signatures made with hmac and hashlib alone.
 
-Nothing here comes from the server's own code: what both sides get wrong would otherwise look right.
+Nothing here comes from the server's own code: what both sides get wrong would otherwise look right. What is handed out
+here, and every body that is no file, is told to the search for leaks.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 from urllib.parse import quote
+
+from tests.support import leaks
 
 TIMEOUT = 30.0
 MIB = 1024 * 1024
@@ -115,6 +118,7 @@ class Connection:
             assert colon
             assert name == name.strip()
             headers.append((name, value.strip()))
+        leaks.exchanged(headers)
         return Answer(int(status), reason, headers)
 
     def blocks(self, length: int) -> Iterator[bytes]:
@@ -137,6 +141,8 @@ class Connection:
             return answer
         assert answer.get("Transfer-Encoding") is None, "every answer of this server knows its length"
         answer.body = b"".join(self.blocks(int(answer["Content-Length"])))
+        if answer.status >= 400:
+            leaks.wrote(f"the body of a {answer.status}", answer.body)
         return answer
 
     def read_to_end(self) -> bytes:
@@ -144,7 +150,10 @@ class Connection:
         data, self._rest = [self._rest], b""
         while block := self.sock.recv(MIB):
             data.append(block)
-        return b"".join(data)
+        whole = b"".join(data)
+        if whole.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
+            leaks.wrote("the body of a refusal", whole.partition(b"\r\n\r\n")[2])
+        return whole
 
 
 def head_of(method: str, target: str | bytes, headers: Headers = ()) -> bytes:
@@ -153,6 +162,7 @@ def head_of(method: str, target: str | bytes, headers: Headers = ()) -> bytes:
     lines = [("Host", "upload.example"), *headers]
     if not any(name.lower() == "connection" for name, _ in lines):
         lines.append(("Connection", "close"))
+    leaks.exchanged(lines)
     text = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return method.encode() + b" " + target + b" HTTP/1.1\r\n" + text.encode("latin-1") + b"\r\n"
 
@@ -165,7 +175,9 @@ def request(site: Site, method: str, target: str | bytes, headers: Headers = (),
 
 
 def mac(secret: str, message: bytes) -> str:
-    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    digits = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    leaks.handed_out(leaks.Kind.MAC, digits)
+    return digits
 
 
 def sign_v(secret: str, path: bytes, size: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import leaks
 from tests.support.http import Answer, request
 from tests.support.server import Server
 
@@ -35,6 +36,7 @@ class Scrape:
 
 def parsed(text: str) -> Scrape:
     """What a text says; AssertionError where a series stands there twice."""
+    leaks.wrote("metrics", text)
     samples: dict[Series, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -56,7 +58,9 @@ class OperationsSite:
 
 def ask(server: Server, target: str = "/metrics", method: str = "GET") -> Answer:
     """One request to the operations listener."""
-    return request(OperationsSite(server.operations), method, target)
+    answer = request(OperationsSite(server.operations), method, target)
+    leaks.wrote(f"{method} {target}", answer.body)
+    return answer
 
 
 def scrape(server: Server) -> Scrape:

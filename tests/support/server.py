@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support import heard
 from tests.support.http import Connection, head_of
 from tests.support.polling import PATIENCE, until
 
@@ -29,6 +30,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def toml(keys: Mapping[str, Any]) -> str:
     """A configuration file. JSON's texts, numbers, booleans and lists are TOML's too."""
+    heard.configured(keys)
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items())
 
 

@@ -7,6 +7,9 @@ from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import quote
 
+from tests.support.http import mac
+from tests.support.leaks import Kind, handed_out
+
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -18,7 +21,9 @@ def jwt(secret: str, claims: object, header: dict[str, Any] | None = None) -> st
     """A token over ``claims``, which should be an object."""
     said = encoded(json.dumps(HEADER if header is None else header).encode())
     said += b"." + encoded(json.dumps(claims).encode())
-    return (said + b"." + encoded(hmac.new(secret.encode(), said, hashlib.sha256).digest())).decode()
+    token = (said + b"." + encoded(hmac.new(secret.encode(), said, hashlib.sha256).digest())).decode()
+    handed_out(Kind.TOKEN, *token.split("."))
+    return token
 
 
 def slot_claims(path: str, size: int, now: float, **changed: Any) -> dict[str, Any]:
@@ -43,13 +48,13 @@ def v3_query(
 ) -> str:
     """The query that signs a request with v3."""
     text = "\n".join((method, str(expires), path, str(size), content_type))
-    return f"v3={hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()}&expires={expires}"
+    return f"v3={mac(secret, text.encode())}&expires={expires}"
 
 
 def delete_query(secret: str, path: str, delete_secret: str) -> str:
     """The query of Metronome's DELETE."""
     text = path.encode() + b"\0" + delete_secret.encode()
-    return f"token={hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()}"
+    return f"token={mac(secret, text)}"
 
 
 def v3_url(prefix: str, secret: str, method: str, path: str, expires: int, size: int | str = "", kind: str = "") -> str:
