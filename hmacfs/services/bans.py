@@ -105,6 +105,8 @@ class BanList:
         if not self._rules.after_fails or self._is_spared(client):
             return
         with self._lock:
+            if self._is_banned(address, now):
+                return  # since it was looked up
             if address in self._unsent or len(self._unsent) < MOST_FAILING:
                 self._unsent[address] = self._unsent.get(address, 0) + 1
             if self._counts.add(address, 1, now) >= self._rules.after_fails:
@@ -159,19 +161,24 @@ class BanList:
 
     def _ban(self, address: str, now: float) -> None:
         """Under the lock. Nothing for one that is banned, and while the secret is suspected: the count goes on."""
-        previous = self._bans.get(address)
-        if previous is not None and previous.is_active(now):
+        if self._is_banned(address, now) or self._suspects_secret():
             return
-        if self._suspects_secret():
-            return
-        ban = bans.next_ban(address, previous, self._rules, int(now))
+        ban = bans.next_ban(address, self._bans.get(address), self._rules, int(now))
         self._bans[address] = self._unsaved[address] = ban
-        self._counts.forget(address)
-        self._unsent.pop(address, None)
+        self._begin_anew(address)
         self._due.set()  # the others read once a second: with our own second it would be two
         if len(self._bans) > bans.MOST_BANS:
             del self._bans[min(self._bans, key=lambda known: self._bans[known].until)]
         self._observer.banned(address, 0 if ban.is_endless else ban.until - ban.since, ban.times)
+
+    def _is_banned(self, address: str, now: float) -> bool:
+        ban = self._bans.get(address)
+        return ban is not None and ban.is_active(now)
+
+    def _begin_anew(self, address: str) -> None:
+        """Under the lock. What failed before a ban, or before its lift, counts no more behind it."""
+        self._counts.forget(address)
+        self._unsent.pop(address, None)
 
     def _notice_secret(self) -> None:
         """A secret that was changed while we run lifts all bans at once; shared ones at the next reading."""
@@ -237,9 +244,11 @@ class BanList:
     def _take(self, known: dict[str, Ban]) -> None:
         """From now on these are banned, and those whom we banned since the book was read."""
         with self._lock:
-            for address in self._bans.keys() - known.keys() - self._unsaved.keys():
-                self._counts.forget(address)  # lifted: it begins anew
-            self._bans = known | self._unsaved
+            known = known | self._unsaved
+            for address in self._bans.keys() | known.keys():
+                if self._bans.get(address) != known.get(address):  # banned or lifted elsewhere
+                    self._begin_anew(address)
+            self._bans = known
 
 
 def fingerprint(*keys: bytes) -> str:

@@ -219,7 +219,11 @@ class BanStore(Protocol):
     """
 
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
-        """More failures of some addresses, at most 1000 of them; how many of each count at ``now``, Unix seconds."""
+        """More failures of some addresses, at most 1000 of them; how many of each count at ``now``, Unix seconds.
+
+        Those of an address that is banned then do not count: who tells of them has not read of the ban yet. Otherwise
+        what failed before a ban, told behind it, would bring the next one.
+        """
 
     def save(self, bans: Sequence[Ban]) -> None:
         """Insert, or replace by address what is not newer (``core.bans.is_newer``); their failures count no more."""

@@ -34,7 +34,7 @@ class RedisBans:
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         fixed = [self._fails, rules.slice_of(now), rules.last_expired_slice(now), rules.WINDOW_SECONDS]
         pairs = [value for pair in fails.items() for value in pair]
-        found = self._call("count_fails", [], [*fixed, *pairs]) if pairs else []
+        found = self._call("count_fails", self._keys[:1], [now, *fixed, *pairs]) if pairs else []
         return {address: int(count) for address, count in zip(fails, found, strict=True)}
 
     def save(self, bans: Sequence[Ban]) -> None:

@@ -157,6 +157,52 @@ def test_a_ban_ends_and_the_next_is_longer() -> None:
     assert house.told.bans == [(CLIENT, 300, 1), (CLIENT, 600, 2)]
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_what_failed_before_a_ban_counts_at_no_worker_after_it(place: int) -> None:
+    house = House(3)
+    one, two, three = house.workers
+    house.refresh()
+    fail(two, times=2)
+    house.refresh()
+    fail(one, times=1)
+    fail(three, times=2)
+    one.refresh()  # it learns of the third failure, and tells of the ban
+    three.refresh()  # with failures from before the ban, which nobody knows of yet
+    house.refresh()
+    house.now += 300
+
+    fail(house.workers[place], times=1)
+    house.refresh()
+    fail(house.workers[place], times=1)
+    house.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
+    assert not any(is_banned(worker) for worker in house.workers)
+
+
+def test_a_failure_that_was_not_told_of_yet_when_the_ban_was_read_is_not_told_of() -> None:
+    house = House(2)
+    one, two = house.workers
+    house.refresh()
+    fail(one)
+    one.refresh()
+    counting = house.store.count
+
+    def count(fails: Mapping[str, int], now: float) -> dict[str, int]:
+        found = counting(fails, now)
+        fail(two, times=2)  # while another failure is being told of
+        return found
+
+    house.store.count = count  # type: ignore[method-assign]
+    fail(two, OTHER, 1)
+    two.refresh()
+    house.store.count = counting  # type: ignore[method-assign]
+    house.now += 300
+    two.refresh()
+
+    assert house.store.count({CLIENT: 1}, house.now) == {CLIENT: 1}
+
+
 def test_an_ipv6_client_is_its_network_and_a_mapped_address_the_ipv4_one() -> None:
     (worker,) = House().workers
 

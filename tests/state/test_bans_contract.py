@@ -94,7 +94,16 @@ def test_a_ban_takes_the_failures_that_brought_it(store: BanStore) -> None:
 
     store.save([ban("a")])
 
-    assert store.count({"a": 1, "b": 1}, NOW) == {"a": 1, "b": 10}
+    assert store.count({"a": 1, "b": 1}, NOW + 300) == {"a": 1, "b": 10}
+
+
+def test_failures_that_are_told_of_during_a_ban_do_not_count_behind_it(store: BanStore) -> None:
+    store.save([ban("a"), ban("ended", NOW - 300)])
+
+    found = store.count({"a": 9, "b": 9, "ended": 9}, NOW)
+
+    assert found == {"a": 0, "b": 9, "ended": 9}
+    assert store.count({"a": 1, "b": 1}, NOW + 300) == {"a": 1, "b": 10}
 
 
 def test_a_lifted_ban_is_gone_with_its_failures(store: BanStore) -> None:
