@@ -3,7 +3,8 @@
 A worker judges by what it knows and counts by itself, so it needs no tier of shared state. Once a second, and at once
 when it bans somebody, it tells the tier that serves what failed here, and reads who is banned anywhere. Where another
 tier serves than the last time, what we know is written there first (``core.bans.merged``): a ban outlives a Redis that
-was killed.
+was killed, and its lift a Redis that comes back. A lift may also lie in a lower tier, where an operator wrote it while
+those above were away and none of us read it: that is looked for when tiers change, and now and then.
 """
 
 import threading
@@ -16,9 +17,11 @@ from hmacfs.core.bans import Ban, FailCounts, Rules
 from hmacfs.core.clientaddr import counted
 from hmacfs.errors import Banned, StateUnavailable
 from hmacfs.services.observer import Observer
-from hmacfs.state.base import BanBook, BanStore
+from hmacfs.state.base import BanBook, SharedBanStore
 
 REFRESH_SECONDS = 1.0
+BELOW_SECONDS = 30.0
+"""Between two looks for lifts in lower tiers."""
 MOST_FAILING = 200
 """Addresses whose failures are sent at once; what others failed in that second counts here only."""
 
@@ -46,7 +49,7 @@ class BanList:
     def __init__(
         self,
         rules: Rules,
-        store: BanStore,
+        store: SharedBanStore,
         board: Board,
         spares: Callable[[str], bool],
         fingerprint: Callable[[], str],
@@ -66,7 +69,7 @@ class BanList:
         self._unsent: dict[str, int] = {}
         self._unsaved: dict[str, Ban] = {}
         self._book = self._mark = ""
-        self._left: dict[str, float] = {}
+        self._looked_below = float("-inf")
         self._print = fingerprint()
         self._secret = _number(self._print)
         self._has_succeeded = False
@@ -136,6 +139,7 @@ class BanList:
             self._send_fails()
             self._send_bans()
             self._read()
+            self._look_below()
         except StateUnavailable:
             pass  # the state itself tells of its tiers
 
@@ -190,7 +194,6 @@ class BanList:
             self._bans, self._unsaved, self._unsent = {}, {}, {}
             self._counts.clear()
             self._book = self._mark = ""
-            self._left.clear()
 
     def _send_fails(self) -> None:
         with self._lock:
@@ -213,38 +216,43 @@ class BanList:
                         del self._unsaved[address]
 
     def _read(self) -> None:
-        now = self._clock()
         found = self._store.read(self._mark)
         if found.book != self._book:
             found = self._agreed(found)
-            self._move_to(found, now)
+            self._move_to(found)
         elif found.bans is not None:
             self._take({ban.address: ban for ban in found.bans})
         self._mark = found.mark
-        self._left[found.book] = now
+
+    def _look_below(self) -> None:
+        now = self._clock()
+        if self._looked_below <= now < self._looked_below + BELOW_SECONDS:
+            return
+        if lifts := bans.unheard(self._bans, self._store.lifts_below()):
+            self._store.save(lifts)  # and with the next reading it is known here
+        self._looked_below = now
 
     def _agreed(self, found: BanBook) -> BanBook:
         """The book that we have not read before, or not lately, once its bans are those of our secret."""
         if self._store.agree(self._print):
-            self._observer.bans_lifted(len(found.bans or ()))
+            self._observer.bans_lifted(sum(not ban.is_lift for ban in found.bans or ()))
             found = self._store.read("")
         return found if found.bans is not None else self._store.read("")
 
-    def _move_to(self, found: BanBook, now: float) -> None:
+    def _move_to(self, found: BanBook) -> None:
         theirs = {ban.address: ban for ban in found.bans or ()}
         with self._lock:
-            merge = bans.merged(self._bans, theirs, self._left.get(found.book), now)
-        if merge.lifted:
-            self._store.lift(merge.lifted)
+            merge = bans.merged(self._bans, theirs, self._clock())
         if merge.saved:
             self._store.save(merge.saved)
-        self._book = found.book
+        self._book, self._looked_below = found.book, float("-inf")
         self._take(merge.bans)
 
     def _take(self, known: dict[str, Ban]) -> None:
         """From now on these are banned, and those whom we banned since the book was read."""
         with self._lock:
-            known = known | self._unsaved
+            unsaved = self._unsaved.items()
+            known = known | {name: ban for name, ban in unsaved if name not in known or bans.is_newer(ban, known[name])}
             for address in self._bans.keys() | known.keys():
                 if self._bans.get(address) != known.get(address):  # banned or lifted elsewhere
                     self._begin_anew(address)

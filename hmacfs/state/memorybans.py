@@ -36,13 +36,6 @@ class MemoryBans:
             self._tidy()
             self._mark = secrets.token_hex(8)
 
-    def lift(self, addresses: Sequence[str]) -> None:
-        with self._lock:
-            for address in addresses:
-                self._bans.pop(address, None)
-                self._counts.forget(address)
-            self._mark = secrets.token_hex(8)
-
     def read(self, known: str) -> BanBook:
         with self._lock:
             return BanBook(self._book, self._mark, None if known == self._mark else list(self._bans.values()))

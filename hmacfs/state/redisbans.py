@@ -43,10 +43,6 @@ class RedisBans:
             fixed = [self._fails, rules.MOST_BANS, _LIFE_SECONDS, _fresh()]
             self._call("save_bans", self._keys, [*fixed, *rows])
 
-    def lift(self, addresses: Sequence[str]) -> None:
-        for part in parts(addresses):
-            self._call("lift_bans", self._keys, [self._fails, _fresh(), _LIFE_SECONDS, *part])
-
     def read(self, known: str) -> BanBook:
         book, mark, texts = self._call("read_bans", self._keys, [known, _fresh(), _LIFE_SECONDS])
         bans = None if mark == known else [Ban(*json.loads(text)) for text in texts]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from hmacfs.core import bans as rules
@@ -71,17 +71,6 @@ class SqlBans:
                 _tidy(connection, int(self._clock()))
 
         if rows:
-            self._run(work)
-
-    def lift(self, addresses: Sequence[str]) -> None:
-        def work(connection: Connection) -> None:
-            with _whole(connection):
-                _mark(connection)
-                for part in parts(sorted(set(addresses))):
-                    connection.execute(delete(schema.bans).where(schema.bans.c.address.in_(part)))
-                _forget_fails(connection, addresses)
-
-        if addresses:
             self._run(work)
 
     def read(self, known: str) -> BanBook:
@@ -160,7 +149,7 @@ def _mark(connection: Connection) -> None:
 
 
 def _hold_mark(connection: Connection) -> None:
-    """No ban is saved or lifted until the end of this transaction. SQLite has let nobody else begin one anyway."""
+    """No ban is saved until the end of this transaction. SQLite has let nobody else begin one anyway."""
     connection.execute(select(schema.marks.c.value).where(schema.marks.c.name == _MARK).with_for_update(read=True))
 
 
@@ -190,7 +179,8 @@ def _forget_fails(connection: Connection, addresses: Sequence[str]) -> None:
 def _tidy(connection: Connection, now: int) -> None:
     """Remove what nobody needs, and what is too many."""
     column = schema.bans.c
-    connection.execute(delete(schema.bans).where(column.until <= now - rules.DAY))
+    is_over = and_(column.until <= now - rules.DAY, column.until > column.since)
+    connection.execute(delete(schema.bans).where(or_(is_over, column.until <= now - rules.LIFT_SECONDS)))
     count = connection.execute(select(func.count()).select_from(schema.bans)).scalar() or 0
     if count > rules.MOST_BANS:
         ending = select(column.address).order_by(column.until, column.address).limit(count - rules.MOST_BANS)
