@@ -91,10 +91,14 @@ class Application(Flask):
             return self.files.answer(environ).wsgi(start_response)
         return super().wsgi_app(environ, start_response)
 
-    def drain(self) -> None:
-        """Refuse new uploads from now on; what runs goes on, but for a sweep. The server calls this when it is about to
-        stop."""
-        self.admission.draining = True
+    def drain(self, seconds: float = 0.0) -> None:
+        """This process is about to end: new uploads are refused (at a reload later than at a stop, see
+        ``Admission.drain``); what runs goes on, but for a sweep. The server calls this.
+
+        Args:
+            seconds: until what still runs is ended.
+        """
+        self.admission.drain(seconds)
         self.janitor.stop()
 
     def tick(self) -> None:

@@ -280,6 +280,15 @@ def _secret_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _ban_problems(settings: Settings) -> list[str]:
+    used = [("BlockDuration", settings.block_duration)]
+    if settings.auto_unban:
+        used.append(("AutoBanTime", settings.auto_ban_time))
+    without = "Write how long a ban is to last, or BlockAfterFails = 0 for no bans"
+    empty = [name for name, seconds in used if settings.block_after_fails and not seconds]
+    return [f"{name} = 0 would ban nobody: such a ban is over as it begins. {without}." for name in empty]
+
+
 def _operations_problems(settings: Settings) -> list[str]:
     main, other, prefix = settings.listen_port, operations_address(settings), settings.upload_sub_dir
     if operations_on_main(settings) and prefix in ("", "health"):
@@ -309,6 +318,7 @@ def contradictions(settings: Settings, given: Collection[str] = ()) -> list[str]
         )
     problems += _secret_problems(settings)
     problems += _operations_problems(settings)
+    problems += _ban_problems(settings)
     if settings.require_signed_downloads and not settings.enable_v3:
         problems.append("RequireSignedDownloads needs EnableV3 = true: no other signature is for downloads.")
     if "BufferSize" in given and settings.buffer_size > settings.chunk_size:

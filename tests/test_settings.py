@@ -377,6 +377,16 @@ def test_delete_files_needs_a_period() -> None:
     assert settings.contradictions(Settings(delete_files=True)) == []
 
 
+def test_a_ban_of_no_length_is_refused_where_there_are_bans() -> None:
+    first, later = one_problem(block_duration=0), one_problem(auto_ban_time=0)
+
+    assert first.startswith("BlockDuration = 0 would ban nobody")
+    assert later.startswith("AutoBanTime = 0 would ban nobody")
+    assert all("BlockAfterFails = 0" in problem for problem in (first, later))
+    assert settings.contradictions(Settings(block_after_fails=0, block_duration=0, auto_ban_time=0)) == []
+    assert settings.contradictions(Settings(auto_unban=False, auto_ban_time=0)) == []
+
+
 def test_a_retention_policy_needs_a_limit() -> None:
     problem = one_problem(retention_policy_enabled=True)
 

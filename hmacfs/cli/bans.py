@@ -1,6 +1,7 @@
 """hmacfs bans: who is banned, in shared state. Running servers follow within a second or two."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +15,13 @@ from hmacfs.cli.common import (
     settings_of,
     shared_state,
 )
-from hmacfs.core.bans import FOREVER, Ban
+from hmacfs.core.bans import FOREVER, Ban, lifted
 from hmacfs.core.clientaddr import ProxyTrust, counted, folded
 from hmacfs.settings import Settings
 from hmacfs.telemetry import audit
+
+if TYPE_CHECKING:
+    from hmacfs.state.failover import SharedState
 
 
 class _Duration(click.ParamType[int]):
@@ -67,13 +71,19 @@ def lift(config_path: str | None, everybody: bool, address: str | None) -> None:
     now = time.time()
     with shared_state(settings) as state:
         known = state.bans.read("").bans or []
-        lifted = [ban.address for ban in known if everybody or ban.address == key]
+        meant = [ban for ban in known if not ban.is_lift and (everybody or ban.address == key)]
         open_audit_log(settings)
-        state.bans.lift(lifted)
-    active = [ban.address for ban in known if ban.address in lifted and ban.is_active(now)]
+        state.bans.lift([lifted(ban, int(now)) for ban in meant])
+        away = _away(state)
+    active = [ban.address for ban in meant if ban.is_active(now)]
     for name in active:
         audit.write("lift", address=name, reason="by hand")
         click.echo(f"Lifted: {name}")
+    if active and away:
+        click.echo(
+            f"{away} not reached: the server on this machine lifts it there too, within a minute of the return. "
+            "Servers on other machines keep the ban until then."
+        )
     if not active:
         click.echo("Nobody was banned." if everybody else f"{key} was not banned.")
 
@@ -88,6 +98,8 @@ def add(config_path: str | None, seconds: int | None, address: str) -> None:
     settings, key, now = settings_of(config_path), _key(address), int(time.time())
     if _is_spared(settings, address):
         fail(f"{address} is in TrustedProxies or NeverBan: such addresses are never banned.")
+    if seconds == 0:
+        fail("a ban of no length bans nobody: give --for at least 1s.", status=USAGE_ERROR)
     ban = Ban(key, now, FOREVER if seconds is None else min(FOREVER, now + seconds), 0)
     with shared_state(settings) as state:
         open_audit_log(settings)
@@ -95,6 +107,13 @@ def add(config_path: str | None, seconds: int | None, address: str) -> None:
     length: int | str = "until-lifted" if ban.is_endless else ban.until - now
     audit.write("ban", address=key, seconds=length, reason="by hand")
     click.echo(f"Banned: {_line(ban, now)}")
+
+
+def _away(state: "SharedState") -> str:
+    """The tiers above the one that serves, as the subject of a sentence; empty where it is the highest."""
+    serving = state.serving()
+    above = state.names[: state.names.index(serving.sessions)] if serving.sessions in state.names else state.names
+    return f"{' and '.join(above)} {'was' if len(above) == 1 else 'were'}" if above else ""
 
 
 def _key(address: str) -> str:

@@ -7,7 +7,7 @@ Sliding windows need every time of every failure, or slices of time: a failure c
 slice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 WINDOW_SECONDS = 600
@@ -16,8 +16,11 @@ DAY = 24 * 3600
 FOREVER = 253_402_300_799
 """Unix seconds, the end of the year 9999: the end of a ban that only an operator ends."""
 
+LIFT_SECONDS = 90 * DAY
+"""How long a lift is known: a tier that was away for longer may bring the ban back (Redis keeps it as long itself)."""
+
 MOST_BANS = 4096
-"""Kept of one server's bans; over it those that end first are dropped."""
+"""Kept of one server's bans; over it those that end first are dropped, and lifts before all bans that still run."""
 
 SUSPICIOUS_ADDRESSES = 3
 """So many addresses that fail, and none that succeeds: the secret is probably another one than the XMPP server's."""
@@ -41,6 +44,9 @@ class Rules:
 class Ban:
     """One address's ban; remembered for a day after its end, because an offence soon after it is a repeated one.
 
+    A ban without length is a lift: an operator ended what was there before, and the address begins anew. It replaces
+    the ban in every book that it meets, by being newer; absence says nothing, because a tier may just not know yet.
+
     Attributes:
         address: as ``clientaddr.counted`` writes it.
         since, until: Unix seconds; ``until`` is FOREVER for one that an operator must lift.
@@ -53,11 +59,15 @@ class Ban:
     times: int
 
     def is_active(self, now: float) -> bool:
-        return self.until > now
+        return self.until > now and not self.is_lift
 
     def is_remembered(self, now: float) -> bool:
-        """Whether a further offence at ``now`` is a repeated one, or the ban still runs."""
-        return now - self.until < DAY
+        """Whether a further offence at ``now`` is a repeated one, or the ban still runs; or its lift is known still."""
+        return now < self.forgotten_at
+
+    @property
+    def is_lift(self) -> bool:
+        return self.since == self.until
 
     @property
     def is_endless(self) -> bool:
@@ -66,7 +76,9 @@ class Ban:
     @property
     def forgotten_at(self) -> int:
         """Unix seconds after which nobody needs to know of it."""
-        return FOREVER if self.is_endless else self.until + DAY
+        if self.is_endless:
+            return FOREVER
+        return self.until + (LIFT_SECONDS if self.is_lift else DAY)
 
 
 def seconds_left(ban: Ban, now: float) -> int:
@@ -99,6 +111,22 @@ def is_newer(ban: Ban, other: Ban) -> bool:
     return (ban.since, ban.until) >= (other.since, other.until)
 
 
+def lifted(ban: Ban, now: int) -> Ban:
+    """The lift that replaces ``ban``: newer than it also where it began in this second, or by a clock that is ahead."""
+    moment = max(now, ban.since + 1)
+    return Ban(ban.address, moment, moment, 0)
+
+
+def unheard(known: Mapping[str, Ban], lifts: Iterable[Ban]) -> list[Ban]:
+    """Those of ``lifts`` that end something which is ``known``."""
+    found: dict[str, Ban] = {}
+    for lift in lifts:
+        last = found.get(lift.address) or known.get(lift.address)
+        if last is not None and not is_newer(last, lift):
+            found[lift.address] = lift
+    return list(found.values())
+
+
 def suspects_secret(failing: int, *, succeeded: bool) -> bool:
     """Whether the failures rather speak against our secret than against the clients; then nobody is banned.
 
@@ -117,10 +145,6 @@ def slice_of(now: float) -> int:
 def last_expired_slice(now: float) -> int:
     """This slice and those before it count no more at ``now``."""
     return int((now - WINDOW_SECONDS) // SLICE_SECONDS)
-
-
-_LATE_SECONDS = 10
-"""A ban may be written so long after it began; clocks of servers may differ a little too."""
 
 
 class FailCounts:
@@ -153,33 +177,24 @@ class FailCounts:
         self._slices.clear()
 
 
-def merged(ours: Mapping[str, Ban], theirs: Mapping[str, Ban], left_at: float | None, now: float) -> "Merge":
+def merged(ours: Mapping[str, Ban], theirs: Mapping[str, Ban], now: float) -> "Merge":
     """What must be written where another book of bans is met, because the tier of shared state changed.
 
     Args:
         ours: what this process knows.
         theirs: what stands in the book.
-        left_at: Unix seconds when we last read this book; None for one that we never read.
     """
     saved = [
         ban
         for ban in ours.values()
         if ban.is_remembered(now) and (ban.address not in theirs or not is_newer(theirs[ban.address], ban))
     ]
-    # What stood in the book before we left it, and is unknown now, was lifted while another book counted.
-    lifted = [ban.address for ban in theirs.values() if ban.address not in ours and _is_older(ban, left_at)]
-    kept = {address: ban for address, ban in theirs.items() if address not in lifted}
-    return Merge({**kept, **{ban.address: ban for ban in saved}}, saved, lifted)
+    return Merge({**theirs, **{ban.address: ban for ban in saved}}, saved)
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Attributes: bans: what counts from now on. saved, lifted: what the book lacks, and has wrong."""
+    """Attributes: bans: what counts from now on. saved: what the book lacks, or has older."""
 
     bans: dict[str, Ban]
     saved: list[Ban]
-    lifted: list[str]
-
-
-def _is_older(ban: Ban, left_at: float | None) -> bool:
-    return left_at is not None and ban.since < left_at - _LATE_SECONDS

@@ -196,7 +196,7 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         """Let what runs finish; at the limit end it in order; leave in time either way."""
         drain = getattr(self.wsgi, "drain", None)
         if drain is not None:
-            drain()
+            drain(self.limits.drain)
         deadline = time.monotonic() + self.limits.drain
         patience = time.monotonic() + _FRESH_SECONDS
         gevent.sleep(0)  # what has just been accepted may begin

@@ -55,6 +55,9 @@ class Board(Protocol):
     def count_client(self, client: str) -> int:
         """How many uploads ``client`` has in all workers now. May be called in another thread."""
 
+    def is_stopping(self) -> bool:
+        """Whether the whole server stops, and not a worker of it alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -136,7 +139,8 @@ class Admission:
         self.check_rate: Callable[[str], None] | None = None
         """Raises TooManyRequests for an address that came too often (RequestRateLimit); None while that is off."""
         self.draining = False
-        """Set when the server is about to stop: no new upload is admitted."""
+        """This process is about to end; while that is said alone, no new upload is admitted (``drain``)."""
+        self._takes_until = float("-inf")
 
     def upload(self, client: str, total: int) -> "Admitted":
         """Admit an upload of ``total`` bytes for as long as a ``with`` block runs.
@@ -149,6 +153,21 @@ class Admission:
     def visit(self, client: str) -> "Visit":
         """Of a request that may be admitted more than once, as ``upload`` does."""
         return Visit(self, client)
+
+    def drain(self, seconds: float) -> None:
+        """This process is about to end. Where only workers are replaced, an upload that reaches this one all the same,
+        on a connection that it has accepted, is admitted during the first half of the time: nobody need be refused.
+
+        Args:
+            seconds: until what still runs is ended.
+        """
+        self._takes_until = self._clock() + seconds / 2
+        self.draining = True
+
+    def check_open(self) -> None:
+        """Raises Draining where no new upload may begin."""
+        if self.draining and (self.board.is_stopping() or self._clock() >= self._takes_until):
+            raise Draining
 
     def enter_slot(self, path: SlotPath) -> int:
         """One more body of a slot that stages on its own; how many of them run in all workers now."""
@@ -249,15 +268,13 @@ class Admitted:
             self._undo.append(self._leave_client)
             if running > limits.uploads_per_client:
                 raise TooManyUploads
-        if admission.draining:
-            raise Draining
+        admission.check_open()
         if limits.memory and board.memory() > limits.memory:
             raise ServerBusy("over MaxMemoryMB")
         admission.gate.enter()
         self._undo.append(self._leave)
         board.add_uploads(1)
-        if admission.draining:  # it may have begun while we waited
-            raise Draining
+        admission.check_open()  # the end may have begun while we waited
         # Reserved first and judged then: of two that judge at the same moment neither overlooks the other.
         board.add_pending(self._left)
         self._undo.append(self._return_space)

@@ -3,7 +3,8 @@
 A worker judges by what it knows and counts by itself, so it needs no tier of shared state. Once a second, and at once
 when it bans somebody, it tells the tier that serves what failed here, and reads who is banned anywhere. Where another
 tier serves than the last time, what we know is written there first (``core.bans.merged``): a ban outlives a Redis that
-was killed.
+was killed, and its lift a Redis that comes back. A lift may also lie in a lower tier, where an operator wrote it while
+those above were away and none of us read it: that is looked for when tiers change, and now and then.
 """
 
 import threading
@@ -16,9 +17,11 @@ from hmacfs.core.bans import Ban, FailCounts, Rules
 from hmacfs.core.clientaddr import counted
 from hmacfs.errors import Banned, StateUnavailable
 from hmacfs.services.observer import Observer
-from hmacfs.state.base import BanBook, BanStore
+from hmacfs.state.base import BanBook, SharedBanStore
 
 REFRESH_SECONDS = 1.0
+BELOW_SECONDS = 30.0
+"""Between two looks for lifts in lower tiers."""
 MOST_FAILING = 200
 """Addresses whose failures are sent at once; what others failed in that second counts here only."""
 
@@ -46,7 +49,7 @@ class BanList:
     def __init__(
         self,
         rules: Rules,
-        store: BanStore,
+        store: SharedBanStore,
         board: Board,
         spares: Callable[[str], bool],
         fingerprint: Callable[[], str],
@@ -66,7 +69,7 @@ class BanList:
         self._unsent: dict[str, int] = {}
         self._unsaved: dict[str, Ban] = {}
         self._book = self._mark = ""
-        self._left: dict[str, float] = {}
+        self._looked_below = float("-inf")
         self._print = fingerprint()
         self._secret = _number(self._print)
         self._has_succeeded = False
@@ -105,6 +108,8 @@ class BanList:
         if not self._rules.after_fails or self._is_spared(client):
             return
         with self._lock:
+            if self._is_banned(address, now):
+                return  # since it was looked up
             if address in self._unsent or len(self._unsent) < MOST_FAILING:
                 self._unsent[address] = self._unsent.get(address, 0) + 1
             if self._counts.add(address, 1, now) >= self._rules.after_fails:
@@ -134,6 +139,7 @@ class BanList:
             self._send_fails()
             self._send_bans()
             self._read()
+            self._look_below()
         except StateUnavailable:
             pass  # the state itself tells of its tiers
 
@@ -159,19 +165,24 @@ class BanList:
 
     def _ban(self, address: str, now: float) -> None:
         """Under the lock. Nothing for one that is banned, and while the secret is suspected: the count goes on."""
-        previous = self._bans.get(address)
-        if previous is not None and previous.is_active(now):
+        if self._is_banned(address, now) or self._suspects_secret():
             return
-        if self._suspects_secret():
-            return
-        ban = bans.next_ban(address, previous, self._rules, int(now))
+        ban = bans.next_ban(address, self._bans.get(address), self._rules, int(now))
         self._bans[address] = self._unsaved[address] = ban
-        self._counts.forget(address)
-        self._unsent.pop(address, None)
+        self._begin_anew(address)
         self._due.set()  # the others read once a second: with our own second it would be two
         if len(self._bans) > bans.MOST_BANS:
             del self._bans[min(self._bans, key=lambda known: self._bans[known].until)]
         self._observer.banned(address, 0 if ban.is_endless else ban.until - ban.since, ban.times)
+
+    def _is_banned(self, address: str, now: float) -> bool:
+        ban = self._bans.get(address)
+        return ban is not None and ban.is_active(now)
+
+    def _begin_anew(self, address: str) -> None:
+        """Under the lock. What failed before a ban, or before its lift, counts no more behind it."""
+        self._counts.forget(address)
+        self._unsent.pop(address, None)
 
     def _notice_secret(self) -> None:
         """A secret that was changed while we run lifts all bans at once; shared ones at the next reading."""
@@ -183,7 +194,6 @@ class BanList:
             self._bans, self._unsaved, self._unsent = {}, {}, {}
             self._counts.clear()
             self._book = self._mark = ""
-            self._left.clear()
 
     def _send_fails(self) -> None:
         with self._lock:
@@ -206,40 +216,47 @@ class BanList:
                         del self._unsaved[address]
 
     def _read(self) -> None:
-        now = self._clock()
         found = self._store.read(self._mark)
         if found.book != self._book:
             found = self._agreed(found)
-            self._move_to(found, now)
+            self._move_to(found)
         elif found.bans is not None:
             self._take({ban.address: ban for ban in found.bans})
         self._mark = found.mark
-        self._left[found.book] = now
+
+    def _look_below(self) -> None:
+        now = self._clock()
+        if self._looked_below <= now < self._looked_below + BELOW_SECONDS:
+            return
+        if lifts := bans.unheard(self._bans, self._store.lifts_below()):
+            self._store.save(lifts)  # and with the next reading it is known here
+        self._looked_below = now
 
     def _agreed(self, found: BanBook) -> BanBook:
         """The book that we have not read before, or not lately, once its bans are those of our secret."""
         if self._store.agree(self._print):
-            self._observer.bans_lifted(len(found.bans or ()))
+            self._observer.bans_lifted(sum(not ban.is_lift for ban in found.bans or ()))
             found = self._store.read("")
         return found if found.bans is not None else self._store.read("")
 
-    def _move_to(self, found: BanBook, now: float) -> None:
+    def _move_to(self, found: BanBook) -> None:
         theirs = {ban.address: ban for ban in found.bans or ()}
         with self._lock:
-            merge = bans.merged(self._bans, theirs, self._left.get(found.book), now)
-        if merge.lifted:
-            self._store.lift(merge.lifted)
+            merge = bans.merged(self._bans, theirs, self._clock())
         if merge.saved:
             self._store.save(merge.saved)
-        self._book = found.book
+        self._book, self._looked_below = found.book, float("-inf")
         self._take(merge.bans)
 
     def _take(self, known: dict[str, Ban]) -> None:
         """From now on these are banned, and those whom we banned since the book was read."""
         with self._lock:
-            for address in self._bans.keys() - known.keys() - self._unsaved.keys():
-                self._counts.forget(address)  # lifted: it begins anew
-            self._bans = known | self._unsaved
+            unsaved = self._unsaved.items()
+            known = known | {name: ban for name, ban in unsaved if name not in known or bans.is_newer(ban, known[name])}
+            for address in self._bans.keys() | known.keys():
+                if self._bans.get(address) != known.get(address):  # banned or lifted elsewhere
+                    self._begin_anew(address)
+            self._bans = known
 
 
 def fingerprint(*keys: bytes) -> str:

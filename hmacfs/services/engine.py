@@ -15,7 +15,7 @@ from hmacfs.core.checksum import Expected, Hasher, Wanted
 from hmacfs.core.preconditions import WriteConditions
 from hmacfs.core.sniffing import FIRST_BLOCK
 from hmacfs.core.upload import Piece, State
-from hmacfs.errors import ChecksumMismatch, Draining, RequestError, TypeRefused, UploadBusy, UploadComplete, UploadGone
+from hmacfs.errors import ChecksumMismatch, RequestError, TypeRefused, UploadBusy, UploadComplete, UploadGone
 from hmacfs.services.admission import Admission
 from hmacfs.services.authority import Authority, UploadRequest
 from hmacfs.services.intake import Body, Clocks, Intake
@@ -117,8 +117,7 @@ class Engine:
 
     def check_open(self) -> None:
         """Before anybody is ended: while we are stopping, those who run may finish. Raises Draining."""
-        if self._admission.draining:
-            raise Draining
+        self._admission.check_open()
 
     def hold_alone(self, partial: PartialUpload) -> None:
         """Until nobody else writes. Raises UploadBusy."""

@@ -219,13 +219,15 @@ class BanStore(Protocol):
     """
 
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
-        """More failures of some addresses, at most 1000 of them; how many of each count at ``now``, Unix seconds."""
+        """More failures of some addresses, at most 1000 of them; how many of each count at ``now``, Unix seconds.
+
+        Those of an address that is banned then do not count: who tells of them has not read of the ban yet. Otherwise
+        what failed before a ban, told behind it, would bring the next one.
+        """
 
     def save(self, bans: Sequence[Ban]) -> None:
-        """Insert, or replace by address what is not newer (``core.bans.is_newer``); their failures count no more."""
-
-    def lift(self, addresses: Sequence[str]) -> None:
-        """Forget bans and failures. Unknown addresses are no error."""
+        """Insert, or replace by address what is not newer (``core.bans.is_newer``); their failures count no more.
+        A lift is such a row too (``core.bans.lifted``)."""
 
     def read(self, known: str) -> BanBook:
         """All bans, unless ``known`` is their mark still; of too many the ones that end first are left out."""
@@ -233,6 +235,17 @@ class BanStore(Protocol):
     def agree(self, fingerprint: str) -> bool:
         """The bans are those of the secret with this fingerprint, 64 hex digits. If they were another one's they are
         all lifted, which True says; the first fingerprint lifts none."""
+
+
+class SharedBanStore(BanStore, Protocol):
+    """Bans in whichever tier serves, and what lies in those below it."""
+
+    def lift(self, lifts: Sequence[Ban]) -> None:
+        """``save`` in the tier that serves, and in every lower one that answers: one that takes over later may hold an
+        old ban, and be read by a process that knows nothing."""
+
+    def lifts_below(self) -> list[Ban]:
+        """Lifts in lower tiers: written there while those above were away."""
 
 
 class Accounts(Protocol):

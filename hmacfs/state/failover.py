@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import BanStore, Cache, FileRow, Grant, Kind, Lower, Reservation, SessionRow, Tier
+from hmacfs.state.base import Cache, FileRow, Grant, Kind, Lower, Reservation, SessionRow, SharedBanStore, Tier
 from hmacfs.state.handover import Handover
 from hmacfs.state.members import Member, Serving, put
 from hmacfs.state.outdated import Entry, Outdated
@@ -71,7 +71,10 @@ class SharedState:
         self._told: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.bans: BanStore = SharedBans(lambda verb: self._read(Kind.SESSIONS, lambda tier: verb(tier.bans)))
+        self.bans: SharedBanStore = SharedBans(
+            lambda verb: self._read(Kind.SESSIONS, lambda tier: verb(tier.bans)),
+            lambda verb: self._ask_below(Kind.SESSIONS, lambda tier: verb(tier.bans)),
+        )
 
     # Catalogue
 
@@ -287,6 +290,16 @@ class SharedState:
                 except StateUnavailable:
                     continue
         raise StateUnavailable("no tier of state answers")
+
+    def _ask_below(self, kind: Kind, verb: Callable[[Tier], T]) -> list[T]:
+        """The answers of the living tiers below the one that serves."""
+        answers = []
+        for member in [each for each in self._chains[kind] if each.lives][1:]:
+            try:
+                answers.append(member.ask(verb))
+            except StateUnavailable:
+                continue
+        return answers
 
     def _note_outdated(self, member: Member[Any], kind: Kind, entries: Sequence[Entry]) -> None:
         """Copies that a dead tier keeps are wrong from now on."""

@@ -24,7 +24,7 @@ class MemoryBans:
 
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         with self._lock:
-            return {address: self._counts.add(address, count, now) for address, count in fails.items()}
+            return {address: self._count(address, count, now) for address, count in fails.items()}
 
     def save(self, rows: Sequence[Ban]) -> None:
         with self._lock:
@@ -34,13 +34,6 @@ class MemoryBans:
                     self._bans[ban.address] = ban
                 self._counts.forget(ban.address)
             self._tidy()
-            self._mark = secrets.token_hex(8)
-
-    def lift(self, addresses: Sequence[str]) -> None:
-        with self._lock:
-            for address in addresses:
-                self._bans.pop(address, None)
-                self._counts.forget(address)
             self._mark = secrets.token_hex(8)
 
     def read(self, known: str) -> BanBook:
@@ -56,6 +49,10 @@ class MemoryBans:
                 self._counts.clear()
                 self._mark = secrets.token_hex(8)
             return changed
+
+    def _count(self, address: str, count: int, now: float) -> int:
+        ban = self._bans.get(address)
+        return 0 if ban is not None and ban.is_active(now) else self._counts.add(address, count, now)
 
     def _tidy(self) -> None:
         now = self._clock()

@@ -34,7 +34,7 @@ class RedisBans:
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         fixed = [self._fails, rules.slice_of(now), rules.last_expired_slice(now), rules.WINDOW_SECONDS]
         pairs = [value for pair in fails.items() for value in pair]
-        found = self._call("count_fails", [], [*fixed, *pairs]) if pairs else []
+        found = self._call("count_fails", self._keys[:1], [now, *fixed, *pairs]) if pairs else []
         return {address: int(count) for address, count in zip(fails, found, strict=True)}
 
     def save(self, bans: Sequence[Ban]) -> None:
@@ -42,10 +42,6 @@ class RedisBans:
             rows = [value for ban in part for value in (ban.address, ban.forgotten_at, json.dumps(astuple(ban)))]
             fixed = [self._fails, rules.MOST_BANS, _LIFE_SECONDS, _fresh()]
             self._call("save_bans", self._keys, [*fixed, *rows])
-
-    def lift(self, addresses: Sequence[str]) -> None:
-        for part in parts(addresses):
-            self._call("lift_bans", self._keys, [self._fails, _fresh(), _LIFE_SECONDS, *part])
 
     def read(self, known: str) -> BanBook:
         book, mark, texts = self._call("read_bans", self._keys, [known, _fresh(), _LIFE_SECONDS])

@@ -1,6 +1,7 @@
 """Bans in an SQL server. Failures are counted in slices of time, so that each is one upsert and old ones fall out.
 
-What changes several rows is one transaction: the mark that tells readers of a change is never without it.
+What changes several rows is one transaction: the mark that tells readers of a change is never without it. It begins
+with the mark, which who counts holds too: no failure is added to an address that is being banned.
 """
 
 import secrets
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from hmacfs.core import bans as rules
@@ -44,17 +45,13 @@ class SqlBans:
         self._purge_at = 0.0
 
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
-        number = rules.slice_of(now)
-        rows = [{"address": name, "slice": number, "fails": fails[name]} for name in sorted(fails)]
-        column = schema.fails.c
-        counting = column.address.in_([row["address"] for row in rows]), column.slice > rules.last_expired_slice(now)
-        query = select(column.address, func.sum(column.fails)).where(*counting).group_by(column.address)
-
         def work(connection: Connection) -> dict[str, int]:
-            connection.execute(schema.add_fails(rows, connection.dialect.name))
-            return {address: int(count) for address, count in connection.execute(query)}
+            with _whole(connection):
+                _hold_mark(connection)
+                counting = sorted(fails.keys() - _banned(connection, sorted(fails), now))
+                return dict.fromkeys(fails, 0) | _added(connection, {name: fails[name] for name in counting}, now)
 
-        found = self._run(work) if rows else {}
+        found = self._run(work) if fails else {}
         self._purge_fails(now)
         return found
 
@@ -67,24 +64,13 @@ class SqlBans:
 
         def work(connection: Connection) -> None:
             with _whole(connection):
+                _mark(connection)
                 for part in parts(rows):
                     _put(connection, schema.bans, part)
                 _forget_fails(connection, sorted(newest))
                 _tidy(connection, int(self._clock()))
-                _mark(connection)
 
         if rows:
-            self._run(work)
-
-    def lift(self, addresses: Sequence[str]) -> None:
-        def work(connection: Connection) -> None:
-            with _whole(connection):
-                for part in parts(sorted(set(addresses))):
-                    connection.execute(delete(schema.bans).where(schema.bans.c.address.in_(part)))
-                _forget_fails(connection, addresses)
-                _mark(connection)
-
-        if addresses:
             self._run(work)
 
     def read(self, known: str) -> BanBook:
@@ -100,9 +86,9 @@ class SqlBans:
             with _whole(connection):
                 changed = connection.execute(changing).rowcount > 0
                 if changed:
+                    _mark(connection)
                     connection.execute(delete(schema.bans))
                     connection.execute(delete(schema.fails))
-                    _mark(connection)
                 elif _value(connection, _SECRET) is None:
                     _set(connection, _SECRET, fingerprint)
                 return changed
@@ -162,6 +148,29 @@ def _mark(connection: Connection) -> None:
     _set(connection, _MARK, secrets.token_hex(8))
 
 
+def _hold_mark(connection: Connection) -> None:
+    """No ban is saved until the end of this transaction. SQLite has let nobody else begin one anyway."""
+    connection.execute(select(schema.marks.c.value).where(schema.marks.c.name == _MARK).with_for_update(read=True))
+
+
+def _banned(connection: Connection, addresses: Sequence[str], now: float) -> set[str]:
+    column = schema.bans.c
+    query = select(column.address).where(column.address.in_(addresses), column.until > now)
+    return {row[0] for row in connection.execute(query)}
+
+
+def _added(connection: Connection, fails: Mapping[str, int], now: float) -> dict[str, int]:
+    """More failures, in the order of their addresses; how many of each count now."""
+    if not fails:
+        return {}
+    column, number = schema.fails.c, rules.slice_of(now)
+    rows = [{"address": address, "slice": number, "fails": count} for address, count in fails.items()]
+    connection.execute(schema.add_fails(rows, connection.dialect.name))
+    counting = column.address.in_(list(fails)), column.slice > rules.last_expired_slice(now)
+    query = select(column.address, func.sum(column.fails)).where(*counting).group_by(column.address)
+    return {address: int(count) for address, count in connection.execute(query)}
+
+
 def _forget_fails(connection: Connection, addresses: Sequence[str]) -> None:
     for part in parts(addresses):
         connection.execute(delete(schema.fails).where(schema.fails.c.address.in_(part)))
@@ -170,7 +179,8 @@ def _forget_fails(connection: Connection, addresses: Sequence[str]) -> None:
 def _tidy(connection: Connection, now: int) -> None:
     """Remove what nobody needs, and what is too many."""
     column = schema.bans.c
-    connection.execute(delete(schema.bans).where(column.until <= now - rules.DAY))
+    is_over = and_(column.until <= now - rules.DAY, column.until > column.since)
+    connection.execute(delete(schema.bans).where(or_(is_over, column.until <= now - rules.LIFT_SECONDS)))
     count = connection.execute(select(func.count()).select_from(schema.bans)).scalar() or 0
     if count > rules.MOST_BANS:
         ending = select(column.address).order_by(column.until, column.address).limit(count - rules.MOST_BANS)

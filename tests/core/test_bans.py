@@ -101,6 +101,44 @@ def test_retry_after_of_an_endless_ban_is_a_day() -> None:
     assert bans.seconds_left(Ban(ADDRESS, NOW, FOREVER, 2), NOW) == DAY
 
 
+# --- lifts ---
+
+
+@pytest.mark.parametrize("known", [ban(), Ban(ADDRESS, NOW, FOREVER, 2), ban(NOW + 3)])
+def test_a_lift_ends_a_ban_at_once_and_is_newer_than_it(known: Ban) -> None:
+    lift = bans.lifted(known, NOW)
+
+    assert lift.is_lift
+    assert bans.is_newer(lift, known)
+    assert not bans.is_newer(known, lift)
+    assert not any(lift.is_active(NOW + after) for after in (-10, 0, 0.5, 10))
+
+
+def test_a_lifted_address_begins_anew_and_a_later_ban_is_newer_than_the_lift() -> None:
+    lift = bans.lifted(ban(times=5), NOW + 1)
+
+    again = bans.next_ban(ADDRESS, lift, RULES, NOW + 2)
+
+    assert again == ban(NOW + 2, 300, 1)
+    assert bans.is_newer(again, lift)
+
+
+def test_a_lift_is_known_for_90_days() -> None:
+    lift = bans.lifted(ban(), NOW + 1)
+
+    assert lift.is_remembered(NOW + 89 * DAY)
+    assert not lift.is_remembered(NOW + 90 * DAY + 1)
+
+
+def test_a_lift_is_unheard_where_something_older_is_known() -> None:
+    older, newer, lift = ban(), ban(NOW + 100), bans.lifted(ban(), NOW + 50)
+
+    assert bans.unheard({ADDRESS: older}, [lift, bans.lifted(older, NOW + 40)]) == [lift]
+    assert bans.unheard({ADDRESS: newer}, [lift]) == []
+    assert bans.unheard({ADDRESS: lift}, [lift]) == []
+    assert bans.unheard({}, [lift]) == []
+
+
 # --- what counts ---
 
 
@@ -180,27 +218,28 @@ def book(*rows: Ban) -> dict[str, Ban]:
 def test_what_we_know_is_written_into_a_new_book() -> None:
     ours, theirs = ban(address="a"), ban(address="b")
 
-    merge = bans.merged(book(ours), book(theirs), None, NOW)
+    merge = bans.merged(book(ours), book(theirs), NOW)
 
-    assert merge == bans.Merge(book(theirs, ours), [ours], [])
+    assert merge == bans.Merge(book(theirs, ours), [ours])
 
 
 def test_what_nobody_needs_any_more_is_not_written() -> None:
-    merge = bans.merged(book(ban(NOW - 3 * DAY)), {}, None, NOW)
+    merge = bans.merged(book(ban(NOW - 3 * DAY)), {}, NOW)
 
-    assert merge == bans.Merge({}, [], [])
+    assert merge == bans.Merge({}, [])
 
 
 def test_of_two_bans_of_an_address_the_newer_counts() -> None:
     old, new = ban(NOW - 100), ban(NOW - 50, times=2)
 
-    assert bans.merged(book(old), book(new), None, NOW) == bans.Merge(book(new), [], [])
-    assert bans.merged(book(new), book(old), None, NOW) == bans.Merge(book(new), [new], [])
+    assert bans.merged(book(old), book(new), NOW) == bans.Merge(book(new), [])
+    assert bans.merged(book(new), book(old), NOW) == bans.Merge(book(new), [new])
 
 
 def test_what_was_lifted_while_another_book_counted_is_lifted_in_the_old_one() -> None:
-    lifted, added = ban(NOW - 1000, DAY, address="lifted"), ban(NOW - 60, DAY, address="added meanwhile")
+    fresh, other = ban(NOW - 1, DAY), ban(NOW - 60, DAY, address="other")
+    lift = bans.lifted(fresh, NOW)
 
-    merge = bans.merged({}, book(lifted, added), NOW - 120.0, NOW)
+    merge = bans.merged(book(lift), book(fresh, other), NOW)
 
-    assert merge == bans.Merge(book(added), [], ["lifted"])
+    assert merge == bans.Merge(book(lift, other), [lift])

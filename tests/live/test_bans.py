@@ -293,6 +293,33 @@ def test_a_redis_that_is_killed_frees_nobody_and_breaks_nothing(
     until(lambda: is_banned(shared, neighbour), "and of those from meanwhile")
 
 
+def test_a_lift_during_an_outage_holds_when_redis_returns_also_behind_a_reload(
+    tmp_path: Path, redis_server: RedisServer, client: str
+) -> None:
+    address = f"redis://:{PASSWORD}@127.0.0.1:{redis_server.port}/1"
+    told: list[str] = []
+
+    def is_lifted() -> bool:
+        told[:] = hmacfs("bans", "lift", client, "--config", str(server.config)).stdout.splitlines()
+        return told[:1] == [f"Lifted: {client}"]
+
+    with ready(tmp_path, RedisAddr=address) as server:
+        ban(server, client)
+        old = server.worker()
+
+        redis_server.pause()
+        until(lambda: server.lines("embedded serves"), "it is known to be away")
+        until(is_lifted, "the embedded tier has heard of the ban, and of its end")
+        server.signal(signal.SIGHUP)
+        until(lambda: len(server.lines("embedded serves")) == 2, "there is a new worker")
+        redis_server.resume()
+        until(lambda: len(server.lines("State tier: redis serves")) == 2, "it is back")
+
+        until(lambda: is_free(server, client), "the lift holds")
+        assert old not in server.worker_pids()
+        assert [line.partition(":")[0] for line in told[1:]] == ["redis was not reached"]
+
+
 def redis_knows(server: RedisServer, address: str) -> bool:
     with server.client() as connection:
         return bool(connection.hexists(f"{PREFIX}bans", address))

@@ -130,6 +130,25 @@ def test_new_uploads_are_refused_while_running_ones_finish(tmp_path: Path) -> No
         assert (server.store_dir / "drain" / "running").stat().st_size == SIZE
 
 
+def test_an_upload_that_reaches_a_worker_behind_a_reload_is_taken(tmp_path: Path) -> None:
+    with Server(tmp_path) as server, Connection(server.address) as late, Connection(server.address) as idle:
+        head = put_head(server, "reload/late", 5, headers=KEEP)
+        for connection in (late, idle):
+            connection.send(head_of("OPTIONS", "/upload/", KEEP))
+            assert connection.read_answer().status == 204
+        late.send(head[:20])
+        for _ in range(3):  # by then it has read the beginning of the head too
+            get(server, "nothing")
+
+        server.signal(signal.SIGHUP)
+        assert idle.read_to_end() == b"", "the old worker is about to end"
+        late.send(head[20:] + b"hello")
+        taken = late.read_answer()
+        rest = late.read_to_end()
+
+        assert (taken.status, taken["Connection"], rest) == (201, "close", b"")
+
+
 def test_a_running_download_finishes_during_a_stop(tmp_path: Path) -> None:
     content = os.urandom(32 * MIB)
     with Server(tmp_path) as server, Connection(server.address) as connection:

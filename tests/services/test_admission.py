@@ -322,6 +322,30 @@ def test_a_draining_server_admits_no_upload_but_keeps_sending() -> None:
     assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "draining", 5)
 
 
+def test_a_worker_that_a_reload_replaces_admits_uploads_for_half_of_its_time() -> None:
+    disk = Disk()
+    admitted = admitting(disk)
+
+    admitted.drain(30.0)
+    disk.time += 14.9
+    admit(admitted)
+    disk.time += 0.1
+
+    with pytest.raises(Draining):
+        admit(admitted)
+
+
+def test_a_server_that_stops_admits_none_from_then_on_also_behind_a_reload() -> None:
+    board = Scoreboard()
+    admitted = admitting(Disk(), board)
+    admitted.drain(30.0)
+
+    board.note_stopping()
+
+    with pytest.raises(Draining):
+        admit(admitted)
+
+
 # --- clients ---
 
 

@@ -38,10 +38,16 @@ class Told(Observer):
 
 
 class Tiers:
-    """Shared state whose tiers come and go. Attributes: serving: the one that answers; None where none does."""
+    """Shared state whose tiers come and go.
+
+    Attributes:
+        serving: the one that answers; None where none does.
+        below: the one below it, if that answers.
+    """
 
     def __init__(self, serving: BanStore | None) -> None:
         self.serving = serving
+        self.below: BanStore | None = None
 
     def _now(self) -> BanStore:
         if self.serving is None:
@@ -54,8 +60,13 @@ class Tiers:
     def save(self, bans: Sequence[Ban]) -> None:
         self._now().save(bans)
 
-    def lift(self, addresses: Sequence[str]) -> None:
-        self._now().lift(addresses)
+    def lift(self, lifts: Sequence[Ban]) -> None:
+        for store in (self._now(), *([self.below] if self.below else [])):
+            store.save(lifts)
+
+    def lifts_below(self) -> list[Ban]:
+        self._now()
+        return [ban for ban in self.below.read("").bans or () if ban.is_lift] if self.below else []
 
     def read(self, known: str) -> BanBook:
         return self._now().read(known)
@@ -86,6 +97,11 @@ class House:
     def refresh(self) -> None:
         for worker in self.workers:
             worker.refresh()
+
+
+def lift(store: BanStore, now: float) -> None:
+    """All bans, as an operator does."""
+    store.save([rules.lifted(ban, int(now)) for ban in store.read("").bans or ()])
 
 
 def fail(worker: BanList, client: str = CLIENT, times: int = 3) -> None:
@@ -157,6 +173,52 @@ def test_a_ban_ends_and_the_next_is_longer() -> None:
     assert house.told.bans == [(CLIENT, 300, 1), (CLIENT, 600, 2)]
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_what_failed_before_a_ban_counts_at_no_worker_after_it(place: int) -> None:
+    house = House(3)
+    one, two, three = house.workers
+    house.refresh()
+    fail(two, times=2)
+    house.refresh()
+    fail(one, times=1)
+    fail(three, times=2)
+    one.refresh()  # it learns of the third failure, and tells of the ban
+    three.refresh()  # with failures from before the ban, which nobody knows of yet
+    house.refresh()
+    house.now += 300
+
+    fail(house.workers[place], times=1)
+    house.refresh()
+    fail(house.workers[place], times=1)
+    house.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
+    assert not any(is_banned(worker) for worker in house.workers)
+
+
+def test_a_failure_that_was_not_told_of_yet_when_the_ban_was_read_is_not_told_of() -> None:
+    house = House(2)
+    one, two = house.workers
+    house.refresh()
+    fail(one)
+    one.refresh()
+    counting = house.store.count
+
+    def count(fails: Mapping[str, int], now: float) -> dict[str, int]:
+        found = counting(fails, now)
+        fail(two, times=2)  # while another failure is being told of
+        return found
+
+    house.store.count = count  # type: ignore[method-assign]
+    fail(two, OTHER, 1)
+    two.refresh()
+    house.store.count = counting  # type: ignore[method-assign]
+    house.now += 300
+    two.refresh()
+
+    assert house.store.count({CLIENT: 1}, house.now) == {CLIENT: 1}
+
+
 def test_an_ipv6_client_is_its_network_and_a_mapped_address_the_ipv4_one() -> None:
     (worker,) = House().workers
 
@@ -198,7 +260,7 @@ def test_a_lifted_ban_is_over_and_its_failures_are_forgotten() -> None:
     fail(two, times=2)  # before it knows of the ban
     house.refresh()
 
-    house.store.lift([CLIENT])
+    lift(house.store, house.now)
     house.refresh()
     freed = not is_banned(one) and not is_banned(two)
     fail(two, times=2)
@@ -240,25 +302,68 @@ def test_bans_move_to_the_tier_that_takes_over_and_back() -> None:
     assert all(is_banned(worker, client) for worker in house.workers for client in (CLIENT, OTHER))
 
 
-def test_a_ban_lifted_while_a_tier_was_away_does_not_come_back_with_it() -> None:
-    house = House(first=5000)
-    (worker,) = house.workers
+@pytest.mark.parametrize("before", [0, 1, 60], ids=lambda seconds: f"{seconds} s after the ban")
+@pytest.mark.parametrize("end", ["stay", "reload", "restart", "unread"])
+def test_a_ban_lifted_while_a_tier_was_away_does_not_come_back_with_it(before: int, end: str) -> None:
+    house = House(2, first=5000)
     house.refresh()
-    fail(worker)
+    fail(house.workers[0])
     house.refresh()
-    house.now += 60
-    house.refresh()
+    house.now += before
     house.tiers.serving = lower = MemoryBans(lambda: house.now)
     house.refresh()
 
-    lower.lift([CLIENT])
-    house.refresh()
-    house.tiers.serving = house.store
+    lift(lower, house.now)
+    if end == "stay":
+        house.refresh()
+    if end == "reload":
+        house.workers = [house.worker(), house.worker()]
+        house.refresh()
+    house.tiers.serving, house.tiers.below = house.store, lower
+    if end == "restart":
+        house.workers = [house.worker(), house.worker()]
+    for _ in range(2):
+        house.refresh()
+
+    assert not any(is_banned(worker) for worker in house.workers)
+    assert not any(ban.is_active(house.now) for ban in house.store.read("").bans or ())
+
+
+def test_a_lift_below_is_found_though_nobody_saw_the_tier_fail() -> None:
+    house = House(first=5000)
+    (worker,) = house.workers
+    house.tiers.below = lower = MemoryBans(lambda: house.now)
+    fail(worker)
     house.refresh()
     house.refresh()
 
+    lower.save([rules.lifted(ban, int(house.now)) for ban in house.store.read("").bans or ()])
+    for _ in range(2):
+        house.now += module.BELOW_SECONDS
+        house.refresh()
+
     assert not is_banned(worker)
-    assert house.store.read("").bans == []
+
+
+def test_a_ban_behind_a_lift_that_lies_below_stays() -> None:
+    house = House(first=5000)
+    (worker,) = house.workers
+    fail(worker)
+    house.refresh()
+    lower = MemoryBans(lambda: house.now)
+    lower.save([rules.lifted(ban, int(house.now)) for ban in house.store.read("").bans or ()])
+    lift(house.store, house.now)
+    house.refresh()
+    house.now += 10
+
+    fail(worker)
+    house.tiers.below = lower
+    for _ in range(2):
+        house.now += module.BELOW_SECONDS
+        house.refresh()
+
+    assert is_banned(worker)
+    assert house.told.bans[-1] == (CLIENT, 5000, 1)
 
 
 def test_a_changed_secret_lifts_all_bans_once() -> None:

@@ -248,6 +248,14 @@ def test_who_continues_an_upload_is_not_refused_for_what_the_request_that_hangs_
     assert house.shelf.read()[0] == RIGHT
 
 
+def test_a_worker_that_a_reload_replaces_takes_pieces(live: House) -> None:
+    live.piece(0, 10)
+
+    live.admission.drain(30.0)
+
+    assert live.piece(10, 100).is_complete
+
+
 @pytest.mark.parametrize("running", [running_piece, running_patch])
 def test_a_server_that_stops_lets_who_runs_finish_instead_of_ending_it_for_who_comes(
     live: House, monkeypatch: pytest.MonkeyPatch, running: Callable[[House, Any], object]

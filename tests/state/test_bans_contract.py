@@ -94,22 +94,58 @@ def test_a_ban_takes_the_failures_that_brought_it(store: BanStore) -> None:
 
     store.save([ban("a")])
 
-    assert store.count({"a": 1, "b": 1}, NOW) == {"a": 1, "b": 10}
+    assert store.count({"a": 1, "b": 1}, NOW + 300) == {"a": 1, "b": 10}
 
 
-def test_a_lifted_ban_is_gone_with_its_failures(store: BanStore) -> None:
-    store.save([ban("a"), ban("b")])
+def test_failures_that_are_told_of_during_a_ban_do_not_count_behind_it(store: BanStore) -> None:
+    store.save([ban("a"), ban("ended", NOW - 300)])
+
+    found = store.count({"a": 9, "b": 9, "ended": 9}, NOW)
+
+    assert found == {"a": 0, "b": 9, "ended": 9}
+    assert store.count({"a": 1, "b": 1}, NOW + 300) == {"a": 1, "b": 10}
+
+
+def test_a_lift_replaces_a_ban_whatever_is_written_later_of_it(store: BanStore) -> None:
+    old = ban("a")
+    lift = bans.lifted(old, NOW)
+    store.save([old, ban("b")])
+
+    store.save([lift])
+    store.save([old])
+
+    assert kept(store) == {"a": lift, "b": ban("b")}
+    assert store.count({"a": 1}, NOW + 2) == {"a": 1}
+
+
+def test_a_lift_takes_the_failures_of_before(store: BanStore) -> None:
     store.count({"a": 9}, NOW)
 
-    store.lift(["a", "never there"])
+    store.save([bans.lifted(ban("a"), NOW)])
 
-    assert list(kept(store)) == ["b"]
-    assert store.count({"a": 1}, NOW) == {"a": 1}
+    assert store.count({"a": 1}, NOW + 2) == {"a": 1}
 
 
-def test_nothing_to_save_or_lift_is_no_error(store: BanStore) -> None:
+def test_a_lift_is_known_for_90_days(store: BanStore) -> None:
+    known, forgotten = bans.lifted(ban("a", 0), NOW - 89 * DAY), bans.lifted(ban("b", 0), NOW - 91 * DAY)
+
+    store.save([known, forgotten])
+    store.save([ban("c")])
+
+    assert kept(store) == {"a": known, "c": ban("c")}
+
+
+def test_of_too_many_rows_lifts_go_before_bans(store: BanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bans, "MOST_BANS", 3)
+    lifts = [bans.lifted(ban(address, NOW - 60), NOW + place) for place, address in enumerate(("old", "new"))]
+
+    store.save([*lifts, ban("a", seconds=30), ban("b")])
+
+    assert set(kept(store)) == {"new", "a", "b"}
+
+
+def test_nothing_to_save_is_no_error(store: BanStore) -> None:
     store.save([])
-    store.lift([])
 
     assert kept(store) == {}
 
@@ -120,10 +156,11 @@ def test_a_book_is_read_again_only_when_it_has_changed(store: BanStore) -> None:
     same = store.read(first.mark)
     store.save([ban("a")])
     saved = store.read(first.mark)
-    store.lift(["a"])
+    lift = bans.lifted(ban("a"), NOW)
+    store.save([lift])
     lifted = store.read(saved.mark)
 
-    assert (first.bans, same.bans, saved.bans, lifted.bans) == ([], None, [ban("a")], [])
+    assert (first.bans, same.bans, saved.bans, lifted.bans) == ([], None, [ban("a")], [lift])
     assert {first.book, same.book, saved.book, lifted.book} == {first.book}
     assert len({first.mark, saved.mark, lifted.mark}) == 3
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from hmacfs.core.bans import Ban, lifted
 from hmacfs.errors import StateUnavailable
 from hmacfs.state import engines
 from hmacfs.state.addresses import RedisAddress, ServerAddress
@@ -103,6 +104,27 @@ def test_without_servers_the_embedded_tier_serves(make: Make) -> None:
     assert state.find_file("a") == file_row("a")
     assert state.list_sessions(NOW, 10) == [session_row(1)]
     assert state.serving() == Serving("embedded", "embedded", {})
+
+
+def test_a_lift_is_written_below_too_and_one_from_an_outage_is_found_there(
+    make: Make, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    now = int(time.time())
+    state, below = make(cache=redis_tier(redis_server)), embedded_tier(tmp_path)
+    first, second = (lifted(Ban(address, now, now + 300, 1), now) for address in ("192.0.2.1", "192.0.2.2"))
+
+    state.bans.lift([first])
+    in_both = (state.bans.read("").bans, below.bans.read("").bans)
+    redis_server.kill()
+    state.bans.lift([second])
+    below_the_lowest = state.bans.lifts_below()
+    redis_server.restart()
+    until(lambda: state.probe() or state.serving().sessions == "redis", "it serves again")
+
+    assert in_both == ([first], [first])
+    assert below_the_lowest == []
+    assert sorted(state.bans.lifts_below(), key=lambda row: row.address) == [first, second]
+    below.close()
 
 
 def test_a_lease_is_of_the_highest_tier_and_of_the_next_one_while_that_is_away(

@@ -1,7 +1,9 @@
 -- Keep bans where nothing newer is kept, and forget the failures that brought them.
+-- A ban without length is a lift: its time is less by LIFTS, so that of too many rows lifts go first.
 -- KEYS: the bans by address, their addresses by the time when nobody needs them any more, the marks. ARGV: prefix of an
 -- address's failures, most bans, life in seconds, a new mark, and for each ban its address, the time when nobody needs it
 -- any more in Unix seconds, and its text: the fields of Ban as a JSON array.
+local LIFTS = 1e12
 for i = 5, #ARGV, 3 do
     local address, text = ARGV[i], ARGV[i + 2]
     local known, ban = redis.call('HGET', KEYS[1], address), cjson.decode(text)
@@ -10,16 +12,17 @@ for i = 5, #ARGV, 3 do
     end
     if not known or ban[2] > known[2] or (ban[2] == known[2] and ban[3] >= known[3]) then
         redis.call('HSET', KEYS[1], address, text)
-        redis.call('ZADD', KEYS[2], ARGV[i + 1], address)
+        redis.call('ZADD', KEYS[2], ban[2] == ban[3] and ARGV[i + 1] - LIFTS or ARGV[i + 1], address)
     end
     redis.call('DEL', ARGV[1] .. address)
 end
-local now = redis.call('TIME')[1]
-local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
-for _, address in ipairs(gone) do
-    redis.call('HDEL', KEYS[1], address)
+local now = tonumber(redis.call('TIME')[1])
+for first, last in pairs({['-inf'] = now - LIFTS, [0] = now}) do
+    for _, address in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], first, last)) do
+        redis.call('HDEL', KEYS[1], address)
+    end
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], first, last)
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 while redis.call('ZCARD', KEYS[2]) > tonumber(ARGV[2]) do
     redis.call('HDEL', KEYS[1], redis.call('ZPOPMIN', KEYS[2])[1])
 end
