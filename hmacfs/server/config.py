@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hmacfs.server.cpus import usable_cpus
+from hmacfs.server.reopening import ReopeningLogger
 from hmacfs.server.worker import WorkerLimits, raise_descriptor_limit, worker_class
 from hmacfs.settings import Settings, operations_on_main
 
@@ -67,6 +68,7 @@ def gunicorn_settings(
         "forwarder_headers": "",  # no header of a client may change SCRIPT_NAME or PATH_INFO
         "secure_scheme_headers": {},  # the scheme is of no interest to us
         "errorlog": None,  # telemetry.logs gives the logger its handler
+        "logger_class": ReopeningLogger,
         "accesslog": None,  # its request line shows query strings
         "loglevel": "debug" if settings.log_level == "debug" else "warning",
         "on_starting": _on_starting(may_reload, board.note_stopping),

@@ -52,6 +52,8 @@ TOUCHED = {
         "is_chunked", "sent", "should_close", "start_response", "status", "status_code", "write", "_omits_body",
     ),
     "gunicorn.config:Config": ("settings", "is_ssl", "forwarded_allow_networks"),
+    "gunicorn.glogging": ("loggers",),
+    "gunicorn.glogging:Logger": ("reopen_files",),
     "gunicorn.util": ("http_date", "unquote_to_wsgi_str"),
     "gunicorn.arbiter:Arbiter": ("SIG_QUEUE", "handle_hup", "handle_int", "handle_term"),
 }  # fmt: skip

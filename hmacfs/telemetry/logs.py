@@ -51,7 +51,7 @@ def configure(level: str, file: str, form: str = "text") -> None:
     """
     handler: logging.Handler
     try:
-        handler = LineFile(file, "LogFile") if file else logging.StreamHandler(sys.stdout)
+        handler = LineFile(file, "LogFile", _tell_twice) if file else logging.StreamHandler(sys.stdout)
     except OSError as error:
         raise ConfigError(
             [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
@@ -66,6 +66,12 @@ def configure(level: str, file: str, form: str = "text") -> None:
         logger.addHandler(handler)
         logger.propagate = False
     LOGGER.setLevel(_LEVELS[level])
+
+
+def _tell_twice(sentence: str) -> None:
+    """What is wrong with LogFile, where people look when it is not there, and in it, as far as that works."""
+    print(sentence, file=sys.stderr, flush=True)
+    event(logging.ERROR, sentence)
 
 
 def is_configured() -> bool:

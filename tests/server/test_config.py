@@ -14,6 +14,7 @@ from hmacfs.server import config
 from hmacfs.server.config import gunicorn_settings
 from hmacfs.server.cpus import usable_cpus
 from hmacfs.server.master import Master
+from hmacfs.server.reopening import ReopeningLogger
 from hmacfs.server.worker import TransferWorker
 from hmacfs.settings import Settings
 from hmacfs.state.scoreboard import Scoreboard
@@ -46,6 +47,7 @@ def test_gunicorn_accepts_every_setting(settings: Settings) -> None:
 
     assert cfg.address == [7, 9]
     assert issubclass(cfg.worker_class, TransferWorker)
+    assert issubclass(cfg.logger_class, ReopeningLogger)
 
 
 def test_a_setting_that_gunicorn_does_not_know_is_an_error() -> None:
