@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from hmacfs import __version__, configfile, rehearsal, retention, secretring
@@ -133,11 +132,22 @@ def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     storedir.prepare(settings.store_dir)
-    logs.configure(settings.log_level, settings.log_file, settings.log_format)
-    audit.configure(settings.audit_log)
-    ring = secretring.committed(
-        settings, partial(logs.event, logging.WARNING), known=_kept.ring, tell=partial(logs.event, logging.INFO)
-    )
+    said: list[tuple[int, str]] = []
+    # Everything that can fail comes before the first step that shows: a refused reload has changed nothing.
+    with (
+        logs.opened(settings.log_level, settings.log_file, settings.log_format) as use_log,
+        audit.opened(settings.audit_log) as use_audit,
+    ):
+        ring = secretring.committed(
+            settings,
+            lambda sentence: said.append((logging.WARNING, sentence)),
+            known=_kept.ring,
+            tell=lambda sentence: said.append((logging.INFO, sentence)),
+        )
+        use_log()
+        use_audit()
+    for level, sentence in said:
+        logs.event(level, sentence)
     if _kept.settings is None and (removed := storedir.sweep_leftovers(settings.store_dir)):
         logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
     for warning in loaded.warnings:

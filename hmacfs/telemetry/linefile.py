@@ -4,12 +4,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _TELL_SECONDS = 60.0
 
 
 def _to_stderr(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
+
+
+def shut(handler: logging.Handler) -> None:
+    """Close it. What a full disk has not taken yet is lost, and no error."""
+    with suppress(OSError, ValueError):
+        handler.close()
 
 
 class LineFile(logging.FileHandler):
