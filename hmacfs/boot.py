@@ -24,6 +24,9 @@ from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
 
 Announce = Callable[[Settings, Sequence[str]], None]
 
+_REHEARSAL_SECONDS = 20
+"""The master does nothing else while it waits for this, and usually that is a second."""
+
 
 @dataclass
 class _Kept:
@@ -160,7 +163,7 @@ def _prepared() -> tuple[Settings, Ring]:
 def _may_reload() -> bool:
     """Whether the configuration and the code, as they are now, make an application."""
     path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
-    problems = rehearsal.problems(path)
+    problems = rehearsal.problems(path, _REHEARSAL_SECONDS)
     for problem in problems:
         logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
     if problems:

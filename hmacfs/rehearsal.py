@@ -17,13 +17,17 @@ from hmacfs.storage import secretfile, storedir
 _SECONDS = 60
 
 
-def problems(path: str) -> list[str]:
-    """What keeps the application for the configuration at ``path`` from being built; empty when nothing does."""
+def problems(path: str, seconds: int = _SECONDS) -> list[str]:
+    """What keeps the application for the configuration at ``path`` from being built; empty when nothing does.
+
+    Args:
+        seconds: after which that is a problem, too.
+    """
     command = [sys.executable, "-m", "hmacfs.rehearsal", path]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        return [f"{path}: building the application took longer than {_SECONDS} s."]
+        return [f"{path}: building the application took longer than {seconds} s."]
     if done.returncode == 0:
         return []
     return done.stderr.strip().splitlines()[-20:] or [f"{path}: the application cannot be built."]

@@ -55,7 +55,10 @@ TOUCHED = {
     "gunicorn.glogging": ("loggers",),
     "gunicorn.glogging:Logger": ("reopen_files",),
     "gunicorn.util": ("http_date", "unquote_to_wsgi_str"),
-    "gunicorn.arbiter:Arbiter": ("SIG_QUEUE", "handle_hup", "handle_int", "handle_term"),
+    "gunicorn.arbiter:Arbiter": (
+        "SIG_QUEUE", "WORKERS", "handle_hup", "handle_int", "handle_term", "kill_worker", "kill_workers", "log",
+        "manage_workers", "murder_workers", "reap_workers", "reload", "spawn_worker", "stop",
+    ),
 }  # fmt: skip
 """Every name inside gunicorn that this package leans on; ``tests/server/test_touched.py`` looks for each."""
 

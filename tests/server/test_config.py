@@ -1,8 +1,10 @@
 """What we tell gunicorn, it understands; and what we reach into is still there."""
 
 import inspect
+import os
 import queue
 import signal
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
@@ -152,20 +154,56 @@ def test_hooks_are_called_with_what_ours_take() -> None:
         assert known[name].validator(nothing) is nothing, name
 
 
-def test_a_forked_worker_follows_the_master_only() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    arbiter, worker = Mock(), Mock(alive=True)
-    arbiter.SIG_QUEUE = queue.SimpleQueue()
-    arbiter.SIG_QUEUE.put(signal.SIGTERM)  # it came between the fork and now
-    try:
-        config._post_fork(arbiter, worker)
+@pytest.fixture
+def _signals_as_before() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is worker.handle_exit
-        assert worker.alive is False
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+def forked(*numbers: int) -> tuple[Mock, Mock]:
+    """Arbiter and worker in a child that got these signals between the fork and now."""
+    arbiter, worker = Mock(), Mock()
+    arbiter.SIG_QUEUE = queue.SimpleQueue()
+    for number in numbers:
+        arbiter.SIG_QUEUE.put(number)
+    return arbiter, worker
+
+
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_forked_worker_follows_the_master_only() -> None:
+    arbiter, worker = forked(signal.SIGCHLD, signal.SIGTERM)
+
+    config._post_fork(arbiter, worker)
+
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is worker.handle_exit
+    worker.handle_exit.assert_called_once()
+    worker.log.reopen_files.assert_not_called()
+
+
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_worker_that_is_just_starting_opens_the_log_anew() -> None:
+    arbiter, worker = forked(signal.SIGUSR1)
+
+    config._post_fork(arbiter, worker)
+    signal.raise_signal(signal.SIGUSR1)
+
+    assert worker.log.reopen_files.call_count == 2
+
+
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_worker_that_is_just_starting_ends_at_once_where_the_stop_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    arbiter, worker = forked(signal.SIGQUIT)
+
+    config._post_fork(arbiter, worker)
+    signal.raise_signal(signal.SIGQUIT)
+
+    assert ended == [0, 0]
 
 
 @pytest.mark.parametrize("may", [True, False])

@@ -1,0 +1,106 @@
+"""The master at a reload: the old workers end beside its main loop, which goes on.
+
+gunicorn's own reload waits for them inside the handler of SIGHUP. As long as the longest transfer went on, up to
+GracefulShutdownTimeout, no worker that died was replaced, no log was opened anew, and a SIGTERM came too late for
+systemd. Here they move to a table of their own: they are reaped and signalled like all others, nobody counts them, and
+who is not gone in time is killed.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """A worker of a configuration before. Attributes: deadline: monotonic seconds; SIGKILL comes then."""
+
+    worker: Any
+    deadline: float
+
+
+class TurningArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn's arbiter, which it makes itself: ``become`` turns an existing one into one of these."""
+
+    _ending: dict[int, _Ending]
+    _most_ending: int
+    _is_due = False
+
+    @classmethod
+    def become(cls, arbiter: Any, most_ending: int) -> None:
+        """Args: most_ending: workers that may be about to end at once; a reload that would make more waits for them."""
+        arbiter.__class__ = cls
+        arbiter._ending = {}
+        arbiter._most_ending = most_ending
+
+    def may_turn(self) -> bool:
+        """Whether the workers may be replaced now. Where they may not, SIGHUP is handled again as soon as they may;
+        several that came meanwhile are one."""
+        has_room = self._has_room()
+        if not has_room and not self._is_due:
+            self.log.warning("Reload waits until workers of earlier ones have ended")
+        self._is_due = not has_room
+        return has_room
+
+    def _has_room(self) -> bool:
+        return not self._ending or len(self._ending) + len(self.WORKERS) <= self._most_ending
+
+    def reload(self) -> None:
+        """Returns when the new workers are forked and the old ones are told to end."""
+        now = time.monotonic()
+        old = {pid: _Ending(worker, now + worker.cfg.graceful_timeout) for pid, worker in self.WORKERS.items()}
+        self._ending |= old
+        self.WORKERS.clear()  # so that gunicorn has nobody to wait for
+        super().reload()
+        with self._everybody():
+            for pid in old:
+                self.kill_worker(pid, signal.SIGTERM)
+
+    def spawn_worker(self) -> int | None:
+        with self._everybody():  # the child closes what it inherits of each
+            pid: int | None = super().spawn_worker()
+        return pid
+
+    def manage_workers(self) -> None:
+        super().manage_workers()
+        if self._is_due and self._has_room():
+            self.handle_hup()
+
+    def murder_workers(self) -> None:
+        with self._everybody():
+            super().murder_workers()
+            for pid, each in self._ending.items():
+                if time.monotonic() > each.deadline and pid in self.WORKERS:
+                    self.log.error("Worker (pid:%s) did not end in time after a reload: it is killed", pid)
+                    self.kill_worker(pid, signal.SIGKILL)
+
+    def reap_workers(self) -> None:
+        with self._everybody():
+            super().reap_workers()
+
+    def kill_workers(self, sig: int) -> None:
+        with self._everybody():
+            super().kill_workers(sig)
+
+    def stop(self, graceful: bool = True) -> None:
+        """One GracefulShutdownTimeout for all: those that end already have what is left of theirs."""
+        self.WORKERS.update({pid: each.worker for pid, each in self._ending.items()})
+        self._ending.clear()
+        super().stop(graceful)
+
+    @contextmanager
+    def _everybody(self) -> Iterator[None]:
+        """While the block runs WORKERS holds those too that are about to end; whom it removes there is gone."""
+        self.WORKERS.update({pid: each.worker for pid, each in self._ending.items()})
+        try:
+            yield
+        finally:
+            gone = self._ending.keys() - self.WORKERS.keys()
+            self._ending = {pid: each for pid, each in self._ending.items() if pid not in gone}
+            for pid in self._ending:
+                del self.WORKERS[pid]
