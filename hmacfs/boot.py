@@ -110,7 +110,8 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
 
     if _kept.board is None:
         _kept.board = Scoreboard(worker_count(settings) + 4)
-        _kept.metrics = MetricsFolder(base_folder(os.environ)) if settings.metrics_enabled else None
+        if settings.metrics_enabled:
+            _kept.metrics = MetricsFolder(base_folder(os.environ), worker_count(settings))
     return gunicorn_settings(
         settings,
         _kept.bind,
