@@ -24,9 +24,6 @@ from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
 
 Announce = Callable[[Settings, Sequence[str]], None]
 
-_REHEARSAL_SECONDS = 20
-"""The master does nothing else while it waits for this, and usually that is a second."""
-
 
 @dataclass
 class _Kept:
@@ -40,6 +37,7 @@ class _Kept:
     bound_to: list[str] = field(default_factory=list)
     operations: frozenset[int] = frozenset()
     metrics: MetricsFolder | None = None
+    attempt: rehearsal.Rehearsal | None = None
 
 
 _kept = _Kept()
@@ -161,15 +159,28 @@ def _prepared() -> tuple[Settings, Ring]:
     return settings, ring
 
 
-def _may_reload() -> bool:
-    """Whether the configuration and the code, as they are now, make an application."""
-    path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
-    problems = rehearsal.problems(path, _REHEARSAL_SECONDS)
+def _may_reload() -> bool | None:
+    """Whether the configuration and the code, as they are now, make an application. None where that is not known yet:
+    the master goes on with its work, and asks again."""
+    problems = _rehearsed()
+    if problems is None:
+        return None
+    _kept.attempt = None
     for problem in problems:
         logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
     if problems:
         audit.write("reload", reason="refused")
     return not problems
+
+
+def _rehearsed() -> list[str] | None:
+    path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
+    try:
+        if _kept.attempt is None:
+            _kept.attempt = rehearsal.Rehearsal(path)
+        return _kept.attempt.problems()
+    except OSError as error:
+        return [f"{path}: it could not be tried ({error.strerror})."]
 
 
 def _bind(settings: Settings) -> None:
@@ -198,6 +209,8 @@ def _shown(name: Any) -> str:
 
 
 def _on_exit(_arbiter: Any) -> None:
+    if _kept.attempt is not None:
+        _kept.attempt.end()
     if _kept.metrics is not None:
         _kept.metrics.remove()
     logs.event(logging.INFO, "Stopped")

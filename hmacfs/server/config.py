@@ -31,7 +31,7 @@ def gunicorn_settings(
     bind: Sequence[str],
     board: Any,
     *,
-    may_reload: Callable[[], bool],
+    may_reload: Callable[[], bool | None],
     when_ready: Hook,
     on_exit: Hook,
     operations: Iterable[int] = (),
@@ -42,7 +42,7 @@ def gunicorn_settings(
         bind: ``fd://N`` of every listening socket.
         board: the scoreboard of all workers: ``claim()`` and ``release(slot)`` are called in the master. It bounds
             how many workers a reload can start, and how many of earlier ones may still be about to end.
-        may_reload: called in the master at SIGHUP; False leaves everything as it is.
+        may_reload: called in the master at SIGHUP; False leaves everything as it is, None is asked again soon.
         when_ready: called with the arbiter once it listens.
         on_exit: called with the arbiter at the very end.
         operations: places of the operations listener's sockets in ``bind``.
@@ -99,11 +99,11 @@ def _limits(settings: Settings) -> WorkerLimits:
     )
 
 
-def _on_starting(may_reload: Callable[[], bool], board: Any) -> Hook:
+def _on_starting(may_reload: Callable[[], bool | None], board: Any) -> Hook:
     def hook(arbiter: Any) -> None:
         raise_descriptor_limit()
-        TurningArbiter.become(arbiter, board.most_workers)  # the board has places for twice as many
-        stop, reload = arbiter.handle_term, arbiter.handle_hup
+        TurningArbiter.become(arbiter, board.most_workers, may_reload)  # the board has places for twice as many
+        stop = arbiter.handle_term
 
         def told_stop() -> None:
             board.note_stopping()  # the workers cannot tell it from a reload by their signal
@@ -112,14 +112,6 @@ def _on_starting(may_reload: Callable[[], bool], board: Any) -> Hook:
         # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at
         # once".
         arbiter.handle_term = arbiter.handle_int = told_stop
-
-        def guarded_reload() -> None:
-            # An application that cannot be built in the new workers would stop the whole server: gunicorn takes it
-            # for a start that failed. So the question comes first, and a "no" leaves the old workers serving.
-            if arbiter.may_turn() and may_reload():
-                reload()
-
-        arbiter.handle_hup = guarded_reload
 
     return hook
 

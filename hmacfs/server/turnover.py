@@ -8,7 +8,7 @@ who is not gone in time is killed.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,23 +29,42 @@ class TurningArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
 
     _ending: dict[int, _Ending]
     _most_ending: int
-    _is_due = False
+    _may_reload: Callable[[], bool | None]
+    _is_due: bool
+    _is_asking: bool
 
     @classmethod
-    def become(cls, arbiter: Any, most_ending: int) -> None:
-        """Args: most_ending: workers that may be about to end at once; a reload that would make more waits for them."""
+    def become(cls, arbiter: Any, most_ending: int, may_reload: Callable[[], bool | None]) -> None:
+        """
+        Args:
+            most_ending: workers that may be about to end at once; a reload that would make more waits for them.
+            may_reload: called at SIGHUP, and again and again until the answer is not None. An application that cannot
+                be built in the new workers would stop the whole server, because gunicorn takes it for a start that
+                failed; so the question comes first, and a "no" leaves the old workers serving.
+        """
         arbiter.__class__ = cls
         arbiter._ending = {}
         arbiter._most_ending = most_ending
+        arbiter._may_reload = may_reload
+        arbiter._is_due = arbiter._is_asking = False
 
-    def may_turn(self) -> bool:
-        """Whether the workers may be replaced now. Where they may not, SIGHUP is handled again as soon as they may;
-        several that came meanwhile are one."""
-        has_room = self._has_room()
-        if not has_room and not self._is_due:
+    def handle_hup(self) -> None:
+        """Reload as soon as that may be; several signals that come meanwhile are one."""
+        if not self._is_due and not self._has_room():
             self.log.warning("Reload waits until workers of earlier ones have ended")
-        self._is_due = not has_room
-        return has_room
+        self._is_due = True
+        self._turn()
+
+    def _turn(self) -> None:
+        if not self._is_asking:
+            if not self._is_due or not self._has_room():
+                return
+            self._is_due, self._is_asking = False, True
+        may = self._may_reload()
+        if may is not None:
+            self._is_asking = False
+            if may:
+                super().handle_hup()
 
     def _has_room(self) -> bool:
         return not self._ending or len(self._ending) + len(self.WORKERS) <= self._most_ending
@@ -66,12 +85,9 @@ class TurningArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
             pid: int | None = super().spawn_worker()
         return pid
 
-    def manage_workers(self) -> None:
-        super().manage_workers()
-        if self._is_due and self._has_room():
-            self.handle_hup()
-
     def murder_workers(self) -> None:
+        """Once in each round of the main loop, and nowhere else."""
+        self._turn()
         with self._everybody():
             super().murder_workers()
             for pid, each in self._ending.items():

@@ -206,16 +206,5 @@ def test_a_worker_that_is_just_starting_ends_at_once_where_the_stop_is_at_once(m
     assert ended == [0, 0]
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_a_reload_is_made_only_when_it_can_succeed(may: bool) -> None:
-    arbiter = Mock()
-    reload = arbiter.handle_hup
-
-    config._on_starting(lambda: may, Mock())(arbiter)
-    arbiter.handle_hup()
-
-    assert reload.called is may
-
-
 def test_a_reload_cannot_start_more_workers_than_the_board_has_places_for() -> None:
     assert settings_of(Settings(num_cores=200))["workers"] == 8

@@ -27,7 +27,8 @@ class Site:
         self.arbiter.log = Mock()
         self.arbiter.WORKERS = {}
         self._fork(2)
-        TurningArbiter.become(self.arbiter, 4)
+        self.answers: list[bool | None] = []
+        TurningArbiter.become(self.arbiter, 4, lambda: self.answers.pop(0))
         monkeypatch.setattr(turnover.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(self.arbiter, "kill_worker", lambda pid, number: self.sent.append((pid, number)))
         monkeypatch.setattr(Arbiter, "reload", lambda _arbiter: self._reload())
@@ -118,20 +119,55 @@ def test_a_stop_is_a_stop_for_old_and_new(site: Site, monkeypatch: pytest.Monkey
     assert stopped == [[101, 102, 103, 104]]
 
 
-def test_a_reload_waits_where_too_many_of_earlier_ones_have_not_ended_and_several_become_one(site: Site) -> None:
-    turned: list[bool] = []
-    site.arbiter.handle_hup = lambda: turned.append(site.arbiter.may_turn())
-    site.arbiter.reload()
+def test_a_reload_is_made_only_when_it_can_succeed(site: Site) -> None:
+    site.answers = [False, True]
+
     site.arbiter.handle_hup()
-    site.arbiter.reload()
+    assert site.workers == [101, 102]
+
+    site.arbiter.handle_hup()
+    assert site.workers == [103, 104]
+
+
+def test_while_nobody_knows_whether_a_reload_can_succeed_the_main_loop_goes_on_and_asks_again(site: Site) -> None:
+    site.answers = [None, None, True]
+
+    site.arbiter.handle_hup()
+    site.arbiter.murder_workers()
+    assert site.workers == [101, 102]
+
+    site.arbiter.murder_workers()
+    site.arbiter.murder_workers()
+    assert site.workers == [103, 104]
+
+
+def test_a_signal_that_comes_while_an_older_configuration_is_tried_is_handled_afterwards(site: Site) -> None:
+    site.answers = [None, False, True]
+    site.arbiter.handle_hup()
+
+    site.arbiter.handle_hup()
+    assert site.workers == [101, 102]
+
+    site.arbiter.murder_workers()
+    site.arbiter.murder_workers()
+    assert site.workers == [103, 104]
+    assert site.answers == []
+
+
+def test_a_reload_waits_where_too_many_of_earlier_ones_have_not_ended_and_several_become_one(site: Site) -> None:
+    site.answers = [True, True, True]
+    site.arbiter.handle_hup()
+    site.arbiter.handle_hup()
+    assert site.workers == [105, 106]
 
     site.arbiter.handle_hup()
     site.arbiter.handle_hup()
-    site.arbiter.manage_workers()
-    assert turned == [True, False, False]
+    site.arbiter.murder_workers()
+    assert site.workers == [105, 106]
+    site.arbiter.log.warning.assert_called_once()
 
     site.gone = {101, 102}
     site.arbiter.reap_workers()
-    site.arbiter.manage_workers()
-    site.arbiter.manage_workers()
-    assert turned == [True, False, False, True]
+    site.arbiter.murder_workers()
+    site.arbiter.murder_workers()
+    assert site.workers == [107, 108]
