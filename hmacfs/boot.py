@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from hmacfs import __version__, configfile, rehearsal, retention, secretring
@@ -38,6 +37,7 @@ class _Kept:
     bound_to: list[str] = field(default_factory=list)
     operations: frozenset[int] = frozenset()
     metrics: MetricsFolder | None = None
+    attempt: rehearsal.Rehearsal | None = None
 
 
 _kept = _Kept()
@@ -108,7 +108,8 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
 
     if _kept.board is None:
         _kept.board = Scoreboard(worker_count(settings) + 4)
-        _kept.metrics = MetricsFolder(base_folder(os.environ)) if settings.metrics_enabled else None
+        if settings.metrics_enabled:
+            _kept.metrics = MetricsFolder(base_folder(os.environ), worker_count(settings))
     return gunicorn_settings(
         settings,
         _kept.bind,
@@ -133,11 +134,22 @@ def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     storedir.prepare(settings.store_dir)
-    logs.configure(settings.log_level, settings.log_file, settings.log_format)
-    audit.configure(settings.audit_log)
-    ring = secretring.committed(
-        settings, partial(logs.event, logging.WARNING), known=_kept.ring, tell=partial(logs.event, logging.INFO)
-    )
+    said: list[tuple[int, str]] = []
+    # Everything that can fail comes before the first step that shows: a refused reload has changed nothing.
+    with (
+        logs.opened(settings.log_level, settings.log_file, settings.log_format) as use_log,
+        audit.opened(settings.audit_log) as use_audit,
+    ):
+        ring = secretring.committed(
+            settings,
+            lambda sentence: said.append((logging.WARNING, sentence)),
+            known=_kept.ring,
+            tell=lambda sentence: said.append((logging.INFO, sentence)),
+        )
+        use_log()
+        use_audit()
+    for level, sentence in said:
+        logs.event(level, sentence)
     if _kept.settings is None and (removed := storedir.sweep_leftovers(settings.store_dir)):
         logs.event(logging.INFO, f"Removed {removed} unfinished uploads that a crash left behind")
     for warning in loaded.warnings:
@@ -147,15 +159,28 @@ def _prepared() -> tuple[Settings, Ring]:
     return settings, ring
 
 
-def _may_reload() -> bool:
-    """Whether the configuration and the code, as they are now, make an application."""
-    path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
-    problems = rehearsal.problems(path)
+def _may_reload() -> bool | None:
+    """Whether the configuration and the code, as they are now, make an application. None where that is not known yet:
+    the master goes on with its work, and asks again."""
+    problems = _rehearsed()
+    if problems is None:
+        return None
+    _kept.attempt = None
     for problem in problems:
         logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
     if problems:
         audit.write("reload", reason="refused")
     return not problems
+
+
+def _rehearsed() -> list[str] | None:
+    path = os.path.abspath(os.environ.get("HMACFS_CONFIG") or configfile.DEFAULT_PATH)
+    try:
+        if _kept.attempt is None:
+            _kept.attempt = rehearsal.Rehearsal(path)
+        return _kept.attempt.problems()
+    except OSError as error:
+        return [f"{path}: it could not be tried ({error.strerror})."]
 
 
 def _bind(settings: Settings) -> None:
@@ -184,6 +209,8 @@ def _shown(name: Any) -> str:
 
 
 def _on_exit(_arbiter: Any) -> None:
+    if _kept.attempt is not None:
+        _kept.attempt.end()
     if _kept.metrics is not None:
         _kept.metrics.remove()
     logs.event(logging.INFO, "Stopped")

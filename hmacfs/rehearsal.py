@@ -8,6 +8,8 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 from hmacfs import configfile
@@ -15,18 +17,64 @@ from hmacfs.errors import ConfigError
 from hmacfs.storage import secretfile, storedir
 
 _SECONDS = 60
+_VERDICT = "The application can be built."
+
+
+class Rehearsal:
+    """One attempt, which begins at once and ends in bounded time whether or not somebody asks.
+
+    Args:
+        path: of the configuration.
+        seconds: after which that is a problem, too.
+
+    Raises:
+        OSError: no process can be started.
+    """
+
+    def __init__(self, path: str, seconds: float = _SECONDS) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        command = [sys.executable, "-m", "hmacfs.rehearsal", path]
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the attempt
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+        )
+
+    def problems(self) -> list[str] | None:
+        """What keeps the application from being built; empty when nothing does, None as long as that is not known."""
+        if self._process.poll() is None:
+            if time.monotonic() < self._deadline:
+                return None
+            self.end()
+            return [f"{self._path}: building the application took longer than {self._seconds:g} s."]
+        with self._output:
+            self._output.seek(0)
+            said = self._output.read().decode(errors="replace").strip().splitlines()
+        # By its words, not by its status: the master may have reaped it together with its workers.
+        if said[-1:] == [_VERDICT]:
+            return []
+        return said[-20:] or [f"{self._path}: the application cannot be built."]
+
+    def wait(self) -> None:
+        """Until it has ended, or its time is over."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, self._deadline - time.monotonic()))
+
+    def end(self) -> None:
+        """Break it off."""
+        self._process.kill()
+        self._process.wait()
+        self._output.close()
 
 
 def problems(path: str) -> list[str]:
     """What keeps the application for the configuration at ``path`` from being built; empty when nothing does."""
-    command = [sys.executable, "-m", "hmacfs.rehearsal", path]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return [f"{path}: building the application took longer than {_SECONDS} s."]
-    if done.returncode == 0:
-        return []
-    return done.stderr.strip().splitlines()[-20:] or [f"{path}: the application cannot be built."]
+    attempt = Rehearsal(path)
+    attempt.wait()
+    while (found := attempt.problems()) is None:
+        attempt.wait()
+    return found
 
 
 def build(path: str) -> None:
@@ -48,3 +96,4 @@ if __name__ == "__main__":
         build(sys.argv[1])
     except ConfigError as error:
         sys.exit(str(error))
+    print(_VERDICT)

@@ -3,11 +3,14 @@
 Imported by the master before any worker patches the process for gevent, so it imports next to nothing.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hmacfs.server.cpus import usable_cpus
+from hmacfs.server.reopening import ReopeningLogger
+from hmacfs.server.turnover import TurningArbiter
 from hmacfs.server.worker import WorkerLimits, raise_descriptor_limit, worker_class
 from hmacfs.settings import Settings, operations_on_main
 
@@ -28,7 +31,7 @@ def gunicorn_settings(
     bind: Sequence[str],
     board: Any,
     *,
-    may_reload: Callable[[], bool],
+    may_reload: Callable[[], bool | None],
     when_ready: Hook,
     on_exit: Hook,
     operations: Iterable[int] = (),
@@ -38,8 +41,8 @@ def gunicorn_settings(
     Args:
         bind: ``fd://N`` of every listening socket.
         board: the scoreboard of all workers: ``claim()`` and ``release(slot)`` are called in the master. It bounds
-            how many workers a reload can start.
-        may_reload: called in the master at SIGHUP; False leaves everything as it is.
+            how many workers a reload can start, and how many of earlier ones may still be about to end.
+        may_reload: called in the master at SIGHUP; False leaves everything as it is, None is asked again soon.
         when_ready: called with the arbiter once it listens.
         on_exit: called with the arbiter at the very end.
         operations: places of the operations listener's sockets in ``bind``.
@@ -67,9 +70,10 @@ def gunicorn_settings(
         "forwarder_headers": "",  # no header of a client may change SCRIPT_NAME or PATH_INFO
         "secure_scheme_headers": {},  # the scheme is of no interest to us
         "errorlog": None,  # telemetry.logs gives the logger its handler
+        "logger_class": ReopeningLogger,
         "accesslog": None,  # its request line shows query strings
         "loglevel": "debug" if settings.log_level == "debug" else "warning",
-        "on_starting": _on_starting(may_reload, board.note_stopping),
+        "on_starting": _on_starting(may_reload, board),
         "when_ready": when_ready,
         "pre_fork": lambda _arbiter, worker: setattr(worker, "slot", board.claim()),
         "post_fork": _post_fork,
@@ -95,36 +99,37 @@ def _limits(settings: Settings) -> WorkerLimits:
     )
 
 
-def _on_starting(may_reload: Callable[[], bool], stopping: Callable[[], None]) -> Hook:
+def _on_starting(may_reload: Callable[[], bool | None], board: Any) -> Hook:
     def hook(arbiter: Any) -> None:
         raise_descriptor_limit()
-        stop, reload = arbiter.handle_term, arbiter.handle_hup
+        TurningArbiter.become(arbiter, board.most_workers, may_reload)  # the board has places for twice as many
+        stop = arbiter.handle_term
 
         def told_stop() -> None:
-            stopping()  # the workers cannot tell it from a reload by their signal
+            board.note_stopping()  # the workers cannot tell it from a reload by their signal
             stop()
 
         # Ctrl-C drains, as SIGTERM does. While it waits for the workers the arbiter itself takes a second one as "at
         # once".
         arbiter.handle_term = arbiter.handle_int = told_stop
 
-        def guarded_reload() -> None:
-            # An application that cannot be built in the new workers would stop the whole server: gunicorn takes it
-            # for a start that failed. So the question comes first, and a "no" leaves the old workers serving.
-            if may_reload():
-                reload()
-
-        arbiter.handle_hup = guarded_reload
-
     return hook
 
 
 def _post_fork(arbiter: Any, worker: Any) -> None:
     # Until the worker sets its own handlers it has the arbiter's, which put signals into a queue that nobody reads
-    # here: a SIGTERM during a worker's start would be lost, and the stop take the whole GracefulShutdownTimeout.
-    # The same for SIGINT, which a terminal sends to the whole group: workers follow the master only.
-    signal.signal(signal.SIGTERM, worker.handle_exit)
+    # here: a SIGTERM or SIGQUIT during a worker's start would be lost, and the stop take the whole
+    # GracefulShutdownTimeout; a lost SIGUSR1 would leave it writing to a renamed log. Workers follow the master only,
+    # and a terminal sends SIGINT to the whole group.
+    early = {
+        signal.SIGTERM: worker.handle_exit,
+        signal.SIGQUIT: lambda _number, _frame: os._exit(0),  # nothing has begun that could be ended in order
+        signal.SIGUSR1: lambda _number, _frame: worker.log.reopen_files(),
+    }
+    for number, handler in early.items():
+        signal.signal(number, handler)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while not arbiter.SIG_QUEUE.empty():
-        if arbiter.SIG_QUEUE.get() == signal.SIGTERM:
-            worker.alive = False
+        number = arbiter.SIG_QUEUE.get()
+        if number in early:
+            early[number](number, None)

@@ -61,13 +61,28 @@ def among_inherited(settings: Settings, environ: Mapping[str, str]) -> frozenset
     if address is None:
         return frozenset()
     names = listeners.inherited_names(environ)
-    fitting = frozenset(place for place, name in enumerate(names) if _is(address, name))
+    ours = [place for place, name in enumerate(names) if _has_port(address, name)]
+    # The port alone tells where systemd's unit has another address than the configuration.
+    fitting = frozenset([place for place in ours if _is(address, names[place])] or ours)
     if len(fitting) == len(names):
         raise ConfigError([f"MetricsPort: {address} is the only inherited socket, and none is left for ListenPort."])
     return fitting or (frozenset() if "GUNICORN_FD" in environ else frozenset(range(1, len(names))))
 
 
-def _is(address: Address, name: Any) -> bool:
+def _has_port(address: Address, name: Any) -> bool:
     if isinstance(name, str):
         return name == address.path
     return not address.path and bool(name[1] == address.port)
+
+
+def _is(address: Address, name: Any) -> bool:
+    """Whether a socket that ``_has_port`` listens on the very host: ListenPort may have the port on another one."""
+    if isinstance(name, str):
+        return True
+    if not address.host:
+        return name[0] in ("::", "0.0.0.0")  # noqa: S104 - what ":9090" was bound to
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return False
+    return name[0] in {target[0] for *_, target in found}

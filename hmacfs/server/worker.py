@@ -52,8 +52,13 @@ TOUCHED = {
         "is_chunked", "sent", "should_close", "start_response", "status", "status_code", "write", "_omits_body",
     ),
     "gunicorn.config:Config": ("settings", "is_ssl", "forwarded_allow_networks"),
+    "gunicorn.glogging": ("loggers",),
+    "gunicorn.glogging:Logger": ("reopen_files",),
     "gunicorn.util": ("http_date", "unquote_to_wsgi_str"),
-    "gunicorn.arbiter:Arbiter": ("SIG_QUEUE", "handle_hup", "handle_int", "handle_term"),
+    "gunicorn.arbiter:Arbiter": (
+        "SIG_QUEUE", "WORKERS", "handle_hup", "handle_int", "handle_term", "kill_worker", "kill_workers", "log",
+        "manage_workers", "murder_workers", "reap_workers", "reload", "spawn_worker", "stop",
+    ),
 }  # fmt: skip
 """Every name inside gunicorn that this package leans on; ``tests/server/test_touched.py`` looks for each."""
 
@@ -153,15 +158,16 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.notify()
         now = time.monotonic()
         self._cut_late(now)
-        tick = getattr(self.wsgi, "tick", None)
-        if tick is not None:
-            tick()
+        # Before the application may tell of all workers: after a reload this one may be the only one.
         if self.board is not None:
             self.board.set_memory(self._resident_bytes())
             self.board.set_load(self._cpu_percent(now), self._greenlets(), self._clients())
-            if self._is_too_large(now):
-                self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
-                self.alive = False
+        tick = getattr(self.wsgi, "tick", None)
+        if tick is not None:
+            tick()
+        if self.board is not None and self._is_too_large(now):
+            self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
+            self.alive = False
 
     def _cut_late(self, now: float) -> None:
         for connection in [each for each in self.connections if each.deadline < now]:

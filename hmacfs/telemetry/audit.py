@@ -6,19 +6,24 @@ further keys it has is in docs/logging.md. Nobody waits for this file, and nobod
 
 import json
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from hmacfs.errors import ConfigError
 from hmacfs.services.observer import Observer
 from hmacfs.telemetry import logs
-from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.linefile import LineFile, shut
 from hmacfs.telemetry.lines import stamp, whole
 
 _LOGGER = logging.getLogger("hmacfs.audit")
 """Only holds the file: gunicorn opens anew what hangs on named loggers."""
 
 
-def configure(path: str) -> None:
-    """Write to the file at ``path`` from now on; nowhere where it is empty. Repeating it is harmless.
+@contextmanager
+def opened(path: str) -> Iterator[Callable[[], None]]:
+    """Open the file at ``path`` without writing to it yet. Calling what the block gets makes it the audit log, or ends
+    that where ``path`` is empty, and cannot fail; where the block ends without that, everything stays as it was.
 
     Raises:
         ConfigError: the file cannot be opened.
@@ -30,12 +35,30 @@ def configure(path: str) -> None:
         except OSError as error:
             problem = f"AuditLog: {path} cannot be written ({error.strerror}). Check its folder and owner."
             raise ConfigError([problem]) from error
-    for old in list(_LOGGER.handlers):
-        _LOGGER.removeHandler(old)
-        old.close()
-    for handler in handlers:
-        _LOGGER.addHandler(handler)
+    try:
+        yield partial(_use, handlers)
+    finally:
+        for handler in handlers:
+            if handler not in _LOGGER.handlers:
+                handler.close()
+
+
+def _use(handlers: Sequence[logging.Handler]) -> None:
+    old = list(_LOGGER.handlers)
+    _LOGGER.handlers[:] = handlers
     _LOGGER.propagate = False
+    for each in old:
+        shut(each)
+
+
+def configure(path: str) -> None:
+    """``opened``, and used at once. Repeating it is harmless.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    with opened(path) as use:
+        use()
 
 
 def write(event: str, **fields: str | int) -> None:

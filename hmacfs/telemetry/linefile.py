@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _TELL_SECONDS = 60.0
 
@@ -12,13 +13,20 @@ def _to_stderr(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
+def shut(handler: logging.Handler) -> None:
+    """Close it. What a full disk has not taken yet is lost, and no error."""
+    with suppress(OSError, ValueError):
+        handler.close()
+
+
 class LineFile(logging.FileHandler):
-    """Appends lines. gunicorn opens it anew on SIGUSR1, because it is a FileHandler of a named logger.
+    """Appends lines.
 
     Args:
         path: absolute.
         key: which key of the configuration names it.
-        tell: gets a sentence when lines are lost, once a minute at most.
+        tell: gets a sentence when lines are lost, once a minute at most, and when ``reopen`` had to keep the old file.
+            It may write to this file.
 
     Raises:
         OSError: the file cannot be opened. Later on it is tried again with every line.
@@ -29,12 +37,15 @@ class LineFile(logging.FileHandler):
         self._key = key
         self._tell = tell
         self._told_at = float("-inf")
+        self._is_behind = False  # the file at the path is another one, which could not be opened
 
     def write(self, line: str) -> None:
         """One line that needs no formatting. It is with the kernel when this returns, or it is lost."""
         try:
+            if self._is_behind:
+                self._try_again()
             stream = self.stream
-            if stream is None:  # it could not be opened anew
+            if stream is None:  # closed, and needed once more
                 stream = self.stream = self._open()
             stream.write(line + "\n")
             stream.flush()
@@ -43,6 +54,32 @@ class LineFile(logging.FileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.write(self.format(record))
+
+    def reopen(self) -> None:
+        """Write to the file that is at the path now; make it where there is none. Raises nothing: where it cannot be
+        opened the old one is written on, and every line tries again."""
+        try:
+            self._switch()
+        except OSError as error:
+            self._is_behind = True
+            self._tell(
+                f"{self._key}: {self.baseFilename} cannot be opened anew ({error.strerror}), the old file is written on"
+            )
+
+    def _try_again(self) -> None:
+        try:
+            self._switch()
+        except OSError:
+            pass  # told when it was asked for
+
+    def _switch(self) -> None:
+        fresh = self._open()
+        old, self.stream, self._is_behind = self.stream, fresh, False
+        try:
+            if old is not None:
+                old.close()
+        except (OSError, ValueError):
+            self._lost()  # what a full disk had not taken yet
 
     def _lost(self) -> None:
         now = time.monotonic()

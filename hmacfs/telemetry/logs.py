@@ -6,12 +6,15 @@ Handlers hang on named loggers and never on the root: gunicorn reopens files on 
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hmacfs.core import paths
 from hmacfs.errors import ConfigError, RequestError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
-from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.linefile import LineFile, shut
 from hmacfs.telemetry.lines import FORMS, Form
 
 LOGGER = logging.getLogger("hmacfs")
@@ -40,32 +43,58 @@ class NoRequestText(logging.Filter):
         return True
 
 
-def configure(level: str, file: str, form: str = "text") -> None:
-    """Send our log and the server's to ``file``, or to standard output when it is empty. Repeating it is harmless.
+@contextmanager
+def opened(level: str, file: str, form: str = "text") -> Iterator[Callable[[], None]]:
+    """Open ``file`` without writing to it yet. Calling what the block gets sends our log and the server's there, and
+    cannot fail; where the block ends without that, everything stays as it was.
 
     Args:
-        form: LogFormat.
+        level, file, form: LogLevel, LogFile (empty for standard output), LogFormat.
 
     Raises:
         ConfigError: the file cannot be opened.
     """
     handler: logging.Handler
     try:
-        handler = LineFile(file, "LogFile") if file else logging.StreamHandler(sys.stdout)
+        handler = LineFile(file, "LogFile", _tell_twice) if file else logging.StreamHandler(sys.stdout)
     except OSError as error:
         raise ConfigError(
             [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
         ) from error
-    _Chosen.form = FORMS[form]
-    handler.setFormatter(_Chosen.form.formatter)
+    try:
+        yield partial(_use, handler, level, FORMS[form])
+    finally:
+        if handler not in LOGGER.handlers:
+            handler.close()
+
+
+def _use(handler: logging.Handler, level: str, form: Form) -> None:
+    _Chosen.form = form
+    handler.setFormatter(form.formatter)
     for logger, filters in ((LOGGER, ()), (_SERVER_LOGGER, (NoRequestText(),))):
-        for old in list(logger.handlers):
-            logger.removeHandler(old)
-            old.close()
+        old = list(logger.handlers)
         logger.filters[:] = filters
-        logger.addHandler(handler)
+        logger.handlers[:] = [handler]
         logger.propagate = False
+        for each in old:
+            shut(each)
     LOGGER.setLevel(_LEVELS[level])
+
+
+def configure(level: str, file: str, form: str = "text") -> None:
+    """``opened``, and used at once. Repeating it is harmless.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    with opened(level, file, form) as use:
+        use()
+
+
+def _tell_twice(sentence: str) -> None:
+    """What is wrong with LogFile, where people look when it is not there, and in it, as far as that works."""
+    print(sentence, file=sys.stderr, flush=True)
+    event(logging.ERROR, sentence)
 
 
 def is_configured() -> bool:

@@ -20,17 +20,25 @@ _YOUNG_SECONDS = 60.0
 """A folder without a lock may be one that somebody has just made."""
 
 
+KINDS = ("counter", "histogram")
+"""The files of each worker."""
+
+FIRST_BYTES = 1 << 16
+"""What prometheus_client makes and maps of a file first."""
+
+
 class MetricsFolder:
     """Makes the folder; mode 0700. Its lock is held by this process and those that it forks.
 
     Args:
         base: a folder to make it in.
+        workers: for whose files there has to be room now.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be made, or there is no room.
     """
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, workers: int = 1) -> None:
         _remove_abandoned(base)
         try:
             self.path = tempfile.mkdtemp(prefix=_NAME, dir=base)
@@ -43,6 +51,16 @@ class MetricsFolder:
                 ]
             ) from error
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if reason := allocate(self._lock, workers * len(KINDS) * FIRST_BYTES):
+            self.remove()
+            os.close(self._lock)
+            raise ConfigError(
+                [
+                    f"MetricsEnabled: there is no room for counters in {base} ({reason}). Remove what fills it, or set "
+                    "MetricsEnabled = false."
+                ]
+            )
+        os.ftruncate(self._lock, 0)
 
     def remove(self) -> None:
         """At the end, in the master."""
@@ -56,6 +74,20 @@ def base_folder(environ: Mapping[str, str]) -> str:
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
     return tempfile.gettempdir()
+
+
+def allocate(fd: int, size: int) -> str:
+    """Give a file ``size`` bytes of memory, or of its disk, that nobody can take away: touching a mapped page for which
+    there is none left is a SIGBUS, and the end of a worker. What is in the file stays.
+
+    Returns:
+        Why it was not possible; empty where it was.
+    """
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        return error.strerror or "unknown error"
+    return ""
 
 
 def _remove_abandoned(base: str) -> None:

@@ -2,6 +2,7 @@
 
 import grp
 import os
+import re
 import resource
 import shutil
 import signal
@@ -183,6 +184,37 @@ def test_an_upload_outlives_two_reloads_while_new_workers_serve(tmp_path: Path) 
         assert answer.status == 201
         assert get(server, "reload/file").body == bytes(SIZE)
         until(lambda: len(server.worker_pids()) == 1, "the old workers end")
+
+
+def serving(log: Path) -> set[int]:
+    """Workers that say in ``log`` that they have begun to serve."""
+    return {int(pid) for pid in re.findall(r"serves pid=(\d+)", log.read_text(encoding="utf-8"))}
+
+
+def test_while_old_workers_end_after_a_reload_the_master_does_all_it_does_else(tmp_path: Path) -> None:
+    log, rotated = tmp_path / "hmacfs.log", tmp_path / "hmacfs.log.1"
+    with Server(tmp_path, LogFile=str(log)) as server, ExitStack() as stack:
+        connection = begin_upload(server, stack, "reload/file", SIZE)
+        old = server.worker()
+        server.signal(signal.SIGHUP)
+        (new,) = until(lambda: serving(log) - {old}, "a new worker serves")
+
+        log.rename(rotated)
+        server.signal(signal.SIGUSR1)
+        os.kill(new, signal.SIGKILL)
+        until(lambda: log.exists(), "the log is opened anew")
+        until(lambda: serving(log), "another worker takes the place of the killed one")
+        assert put(server, "reload/other", b"x").status == 201
+        assert old in server.worker_pids()
+        server.signal(signal.SIGTERM)
+        until(lambda: refuses(server), "new connections are refused")
+        connection.send(bytes(SIZE - 100_000))
+        answer = connection.read_answer()
+        connection.sock.close()
+
+        assert answer.status == 201
+        assert server.wait() == 0
+        assert (server.store_dir / "reload" / "file").stat().st_size == SIZE
 
 
 def test_a_reload_with_code_that_cannot_be_imported_keeps_the_old_workers(tmp_path: Path) -> None:

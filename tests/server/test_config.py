@@ -1,8 +1,10 @@
 """What we tell gunicorn, it understands; and what we reach into is still there."""
 
 import inspect
+import os
 import queue
 import signal
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
@@ -14,6 +16,7 @@ from hmacfs.server import config
 from hmacfs.server.config import gunicorn_settings
 from hmacfs.server.cpus import usable_cpus
 from hmacfs.server.master import Master
+from hmacfs.server.reopening import ReopeningLogger
 from hmacfs.server.worker import TransferWorker
 from hmacfs.settings import Settings
 from hmacfs.state.scoreboard import Scoreboard
@@ -46,6 +49,7 @@ def test_gunicorn_accepts_every_setting(settings: Settings) -> None:
 
     assert cfg.address == [7, 9]
     assert issubclass(cfg.worker_class, TransferWorker)
+    assert issubclass(cfg.logger_class, ReopeningLogger)
 
 
 def test_a_setting_that_gunicorn_does_not_know_is_an_error() -> None:
@@ -150,31 +154,56 @@ def test_hooks_are_called_with_what_ours_take() -> None:
         assert known[name].validator(nothing) is nothing, name
 
 
-def test_a_forked_worker_follows_the_master_only() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    arbiter, worker = Mock(), Mock(alive=True)
+@pytest.fixture
+def _signals_as_before() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def forked(*numbers: int) -> tuple[Mock, Mock]:
+    """Arbiter and worker in a child that got these signals between the fork and now."""
+    arbiter, worker = Mock(), Mock()
     arbiter.SIG_QUEUE = queue.SimpleQueue()
-    arbiter.SIG_QUEUE.put(signal.SIGTERM)  # it came between the fork and now
-    try:
-        config._post_fork(arbiter, worker)
-
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is worker.handle_exit
-        assert worker.alive is False
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in numbers:
+        arbiter.SIG_QUEUE.put(number)
+    return arbiter, worker
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_a_reload_is_made_only_when_it_can_succeed(may: bool) -> None:
-    arbiter = Mock()
-    reload = arbiter.handle_hup
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_forked_worker_follows_the_master_only() -> None:
+    arbiter, worker = forked(signal.SIGCHLD, signal.SIGTERM)
 
-    config._on_starting(lambda: may, Mock())(arbiter)
-    arbiter.handle_hup()
+    config._post_fork(arbiter, worker)
 
-    assert reload.called is may
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is worker.handle_exit
+    worker.handle_exit.assert_called_once()
+    worker.log.reopen_files.assert_not_called()
+
+
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_worker_that_is_just_starting_opens_the_log_anew() -> None:
+    arbiter, worker = forked(signal.SIGUSR1)
+
+    config._post_fork(arbiter, worker)
+    signal.raise_signal(signal.SIGUSR1)
+
+    assert worker.log.reopen_files.call_count == 2
+
+
+@pytest.mark.usefixtures("_signals_as_before")
+def test_a_worker_that_is_just_starting_ends_at_once_where_the_stop_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    arbiter, worker = forked(signal.SIGQUIT)
+
+    config._post_fork(arbiter, worker)
+    signal.raise_signal(signal.SIGQUIT)
+
+    assert ended == [0, 0]
 
 
 def test_a_reload_cannot_start_more_workers_than_the_board_has_places_for() -> None:

@@ -125,6 +125,25 @@ def test_an_inherited_socket_is_known_by_its_address(listening: ExitStack) -> No
     assert operations.among_inherited(settings(enabled=False), environ) == set()
 
 
+def test_of_two_inherited_sockets_with_one_port_the_address_tells(listening: ExitStack) -> None:
+    port = free_port()
+    socks = [listening.enter_context(socket.create_server((host, port))) for host in ("127.0.0.2", "127.0.0.1")]
+    environ = {"GUNICORN_FD": ",".join(str(sock.fileno()) for sock in socks)}
+
+    assert operations.among_inherited(settings(f"127.0.0.1:{port}"), environ) == {1}
+    assert operations.among_inherited(settings(f"127.0.0.2:{port}"), environ) == {0}
+    assert operations.among_inherited(settings(f"localhost:{port}"), environ) == {1}
+
+
+def test_a_socket_on_another_address_than_the_configuration_has_is_known_by_its_port(listening: ExitStack) -> None:
+    main, other = free_port(), free_port()
+
+    environ = handed(listening, main, other)
+
+    assert operations.among_inherited(settings(f"127.0.0.2:{other}"), environ) == {1}
+    assert operations.among_inherited(settings(f":{other}"), environ) == {1}
+
+
 def test_where_only_it_is_inherited_nothing_is_left_for_slots(listening: ExitStack) -> None:
     port = free_port()
 

@@ -15,12 +15,6 @@ def told() -> list[str]:
     return []
 
 
-def reopened(file: LineFile) -> None:
-    """As gunicorn does it on SIGUSR1."""
-    file.close()
-    file.stream = file._open()
-
-
 def test_lines_of_both_ways_are_in_the_file_at_once(tmp_path: Path, told: list[str]) -> None:
     file = LineFile(str(tmp_path / "log"), "LogFile", told.append)
 
@@ -47,20 +41,41 @@ def test_a_full_disk_is_told_once_a_minute_and_raises_nothing(told: list[str], m
     file.stream = None  # type: ignore[assignment]
 
 
-def test_a_file_that_could_not_be_opened_anew_is_tried_again_with_every_line(tmp_path: Path, told: list[str]) -> None:
+def test_where_the_new_file_cannot_be_opened_the_old_one_is_written_on_until_it_can(
+    tmp_path: Path, told: list[str]
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     file = LineFile(str(folder / "log"), "LogFile", told.append)
     os.rename(folder, tmp_path / "moved")
-    with pytest.raises(FileNotFoundError):
-        reopened(file)
 
-    file.write("lost")
+    file.reopen()
+    file.write("in the old one")
     folder.mkdir()
+    file.write("in the new one")
+    file.write("and the next")
+
+    assert (tmp_path / "moved" / "log").read_text(encoding="utf-8") == "in the old one\n"
+    assert (folder / "log").read_text(encoding="utf-8") == "in the new one\nand the next\n"
+    assert told == [
+        f"LogFile: {folder / 'log'} cannot be opened anew (No such file or directory), the old file is written on"
+    ]
+    file.close()
+
+
+def test_what_a_full_disk_has_not_taken_does_not_keep_the_new_file_from_being_opened(
+    tmp_path: Path, told: list[str]
+) -> None:
+    os.symlink("/dev/full", tmp_path / "log")
+    file = LineFile(str(tmp_path / "log"), "AuditLog", told.append)
+    file.write("lost")
+    os.unlink(tmp_path / "log")
+
+    file.reopen()
     file.write("kept")
 
-    assert (folder / "log").read_text(encoding="utf-8") == "kept\n"
-    assert told == [f"LogFile: {folder / 'log'} cannot be written (No such file or directory), lines are lost"]
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "kept\n"
+    assert len(told) == 1
     file.close()
 
 

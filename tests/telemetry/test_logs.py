@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.glogging import Logger
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hmacfs.errors import ConfigError, StorageFailed
+from hmacfs.server.reopening import ReopeningLogger
 from hmacfs.services.observer import Exchange
 from hmacfs.telemetry import logs
 from hmacfs.telemetry.lines import TextFormatter
@@ -258,7 +258,7 @@ def test_a_file_that_cannot_be_opened_is_told_and_the_old_log_stays(file: Path, 
 
 
 def test_after_logrotate_and_a_signal_to_gunicorn_the_new_file_is_written(file: Path) -> None:
-    server = Logger(Config())
+    server = ReopeningLogger(Config())
     logs.configure("info", str(file))
     logs.event(logging.INFO, "before")
     file.rename(file.with_suffix(".1"))
@@ -270,6 +270,24 @@ def test_after_logrotate_and_a_signal_to_gunicorn_the_new_file_is_written(file: 
 
     assert [line.partition("] ")[2] for line in lines(file.with_suffix(".1"))] == ["before", "still the old one"]
     assert [line.partition("] ")[2] for line in lines(file)] == ["after", "gunicorn after"]
+
+
+def test_a_log_that_cannot_be_opened_anew_goes_on_in_the_old_file_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, moved = tmp_path / "log", tmp_path / "moved"
+    folder.mkdir()
+    server = ReopeningLogger(Config())
+    logs.configure("info", str(folder / "server.log"))
+    folder.rename(moved)
+
+    server.reopen_files()
+    logs.event(logging.INFO, "after")
+
+    said, after = lines(moved / "server.log")
+    assert "cannot be opened anew (No such file or directory), the old file is written on" in said
+    assert after.endswith("] after")
+    assert capsys.readouterr().err.count("cannot be opened anew") == 1
 
 
 # --- the observer ---

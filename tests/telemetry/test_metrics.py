@@ -4,6 +4,7 @@ import os
 import re
 import struct
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from hmacfs import errors
 from hmacfs.services.observer import OTHER, SLOT, UPLOAD, Exchange, Observer
 from hmacfs.services.observers import Observers
-from hmacfs.telemetry import families
+from hmacfs.telemetry import counters, families
 from hmacfs.telemetry.counters import Counters
 from hmacfs.telemetry.exposition import Exposition
 from hmacfs.telemetry.metrics import MetricsObserver
 from tests.support.metrics import Scrape, parsed
+from tests.support.running import small_tmpfs
 from tests.support.server import ROOT
 
 PROMISED = """
@@ -67,12 +69,13 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
         self.stored: list[tuple[int, int]] = []
+        self.warned: list[str] = []
         self.exposition = Exposition(self.folder, dict)
         self.take_over()
 
     def take_over(self, slot: int = 0) -> None:
         """A new worker has the slot."""
-        self.counters = Counters(self.folder, slot, ROUTES)
+        self.counters = Counters(self.folder, slot, ROUTES, self.warned.append)
         self.observer = MetricsObserver(self.counters, lambda files, count: self.stored.append((files, count)))
 
     def told(self) -> Scrape:
@@ -319,6 +322,89 @@ def test_a_value_that_is_made_while_the_file_grows_counts_as_the_others(house: H
     assert told.total(["hmac_file_server_errors_total"]) == len(families.OPERATIONS) * len(codes)
     assert told.value("hmac_file_server_downloads_total") == 1
     assert size >= 64 * 1024
+
+
+# --- a folder in memory that is full ---
+
+
+SERIES = 600
+"""More than a file has room for at first, and more than there are; the sets of labels may grow."""
+
+
+def every_error(house: House) -> None:
+    for number in range(SERIES):
+        house.observer.error("upload", f"code-{number}")
+
+
+def test_no_page_of_a_file_is_left_to_be_found_when_it_is_touched(house: House) -> None:
+    def sizes() -> list[int]:
+        found = [os.stat(os.path.join(house.folder, name)) for name in sorted(os.listdir(house.folder))]
+        assert all(info.st_blocks * 512 >= info.st_size for info in found)
+        return [info.st_size // 1024 for info in found]
+
+    assert sizes() == [64, 64]
+
+    every_error(house)
+
+    assert sizes() == [128, 64]
+    assert house.told().total(["hmac_file_server_errors_total"]) == SERIES
+
+
+def test_a_series_for_which_there_is_no_room_is_not_counted_and_that_is_told_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "allocate", lambda fd, size: "No space left on device")
+
+    every_error(house)
+    house.answered(sent=5, whole=5)
+
+    told = house.told()
+    assert 0 < told.total(["hmac_file_server_errors_total"]) < SERIES
+    assert told.value("hmac_file_server_downloads_total") == 1
+    assert len(house.warned) == 1
+    assert f"no room in {house.folder} (No space left on device)" in house.warned[0]
+
+
+def test_a_worker_that_begins_where_there_is_no_room_counts_nothing_and_serves(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.answered(sent=5, whole=5)
+    monkeypatch.setattr(counters, "allocate", lambda fd, size: "No space left on device")
+
+    house.take_over(slot=1)
+    house.answered(sent=5, whole=5)
+    every_error(house)
+    house.counters.histogram("disk_queue_seconds").observe_all(deque([0.1, 0.2]))
+
+    assert house.told().value("hmac_file_server_downloads_total") == 1
+    assert len(house.warned) == 1
+
+
+def counted_while_it_fills_up(memory: Path) -> None:
+    house = House(memory)
+    with open(memory / "filling", "wb", buffering=0) as filling, suppress(OSError):
+        while True:
+            filling.write(bytes(4096))
+    every_error(house)
+    house.answered(sent=5, whole=5)
+    house.take_over(slot=1)
+    house.answered(sent=5, whole=5)
+    assert house.told().value("hmac_file_server_downloads_total") == 1
+    assert len(house.warned) == 2  # each worker for itself
+
+
+def test_a_memory_that_fills_up_ends_nobody(tmp_path: Path) -> None:
+    with small_tmpfs(tmp_path / "memory", 1) as memory:
+        pid = os.fork()
+        if pid == 0:
+            with suppress(BaseException):
+                counted_while_it_fills_up(memory)
+                os._exit(0)
+            os._exit(1)
+
+        _, status = os.waitpid(pid, 0)
+
+        assert status == 0  # a SIGBUS would be a 7
 
 
 def torn(path: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from hmacfs.errors import ConfigError
 from hmacfs.telemetry.metricsfolder import MetricsFolder, base_folder
+from tests.support.running import small_tmpfs
 
 
 def test_it_is_private_and_goes_at_the_end(tmp_path: Path) -> None:
@@ -65,6 +66,18 @@ def test_a_link_of_that_name_is_not_followed(tmp_path: Path) -> None:
 def test_where_nothing_can_be_made_the_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MetricsEnabled"):
         MetricsFolder(str(tmp_path / "missing"))
+
+
+def test_where_there_is_no_room_for_its_workers_the_start_is_refused_and_nothing_stays(tmp_path: Path) -> None:
+    with small_tmpfs(tmp_path / "memory", 1) as memory:
+        fits = MetricsFolder(str(memory), workers=4)
+        fits.remove()
+        os.close(fits._lock)
+
+        with pytest.raises(ConfigError, match=r"MetricsEnabled: there is no room for counters in .* \(No space left"):
+            MetricsFolder(str(memory), workers=40)
+
+        assert os.listdir(memory) == []
 
 
 def test_systemds_folder_comes_first(tmp_path: Path) -> None:
