@@ -161,7 +161,14 @@ def create_app(
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, cases.deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, cases.quotas
     app.janitor = retention.janitor(
-        settings, shop.storage, shop.kept, cases.unfinished, shop.state, shop.recorder, shop.observer
+        settings,
+        shop.storage,
+        shop.kept,
+        cases.unfinished,
+        shop.state,
+        shop.recorder,
+        shop.observer,
+        counted=board.note_counted,
     )
     return app
 

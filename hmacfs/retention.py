@@ -94,6 +94,7 @@ def janitor(
     *,
     removes: bool = True,
     clocks: Callable[[], Moment] | None = None,
+    counted: Callable[[int], None] | None = None,
 ) -> Janitor:
     """Who sweeps the store.
 
@@ -101,6 +102,7 @@ def janitor(
         partials: None where uploads cannot be resumed.
         removes: False only to plan.
         clocks: None for those of this machine.
+        counted: as of Janitor.
     """
     grounds = Grounds(
         files=LocalShelf(storage, settings.store_dir, beside.graves),
@@ -116,7 +118,8 @@ def janitor(
     chores: list[Callable[[], Iterator[object]]] = [partial(_tidy_versions, beside.versions, observer)]
     if beside.content is not None:
         chores.append(beside.content.sweep)
-    return Janitor(means, notes, state, secrets.token_hex(8), schedule, clocks or sweepfile.clocks(), chores)
+    holder = secrets.token_hex(8)
+    return Janitor(means, notes, state, holder, schedule, clocks or sweepfile.clocks(), chores, counted)
 
 
 def _tidy_versions(old: LocalVersions, observer: Observer) -> Iterator[int]:

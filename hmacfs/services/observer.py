@@ -63,6 +63,10 @@ class Observer:
             reason: "MaxVersions" or "DELETE".
         """
 
+    def file_absorbed(self, size: int) -> None:
+        """The store holds one file fewer than uploads have told: one of equal content stayed instead of it, or the one
+        that it replaced is not kept. Args: size: bytes fewer."""
+
     def content_shared(self, name: str, saved: int) -> None:
         """A file shares its content with an earlier one from now on; ``saved``: bytes."""
 

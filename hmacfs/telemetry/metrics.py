@@ -70,6 +70,9 @@ class MetricsObserver(Observer):
         self._deleted(reason)
         self._stored(-1, -size)
 
+    def file_absorbed(self, size: int) -> None:
+        self._stored(-1, -size)
+
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
         self._deleted(reason)
         self._stored(-1, -size)

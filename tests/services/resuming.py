@@ -52,6 +52,10 @@ class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int]] = []
         self.pruned: list[tuple[str, int, int, str]] = []
+        self.absorbed: list[int] = []
+
+    def file_absorbed(self, size: int) -> None:
+        self.absorbed.append(size)
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
         self.pruned.append((name, number, size, reason))

@@ -231,6 +231,13 @@ def test_deleted_files_count_by_reason_and_leave_the_store(house: House) -> None
     assert house.stored == [(-1, -10), (-1, -20), (-1, -5)]
 
 
+def test_a_published_file_that_is_none_more_leaves_the_store_as_it_was(house: House) -> None:
+    house.observer.upload_completed("a", 10, 0.1)
+    house.observer.file_absorbed(10)
+
+    assert house.stored == [(1, 10), (-1, -10)]
+
+
 def test_a_change_of_tiers_is_a_failover_and_a_tier_that_dies_an_error(house: House) -> None:
     house.observer.tiers_changed("redis", "postgres", frozenset())
     house.observer.tiers_changed("postgres", "postgres", frozenset({"redis"}))
