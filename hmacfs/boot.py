@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from hmacfs import __version__, configfile, rehearsal, retention, secretring
+from hmacfs import __version__, configfile, places, rehearsal, retention, secretring
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners, operations
@@ -132,6 +132,7 @@ def _with_old_operations(settings: Settings) -> Settings:
 def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
+    places.check(settings, loaded.path)
     storedir.prepare(settings.store_dir)
     logs.configure(settings.log_level, settings.log_file, settings.log_format)
     audit.configure(settings.audit_log)
