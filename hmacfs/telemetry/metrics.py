@@ -51,8 +51,8 @@ class MetricsObserver(Observer):
 
     def answered(self, exchange: Exchange) -> None:
         self._request(exchange.method, exchange.route).inc()
-        if exchange.received:
-            self._upload_bytes(exchange.received)
+        if exchange.kept:
+            self._upload_bytes(exchange.kept)
         if exchange.code:
             self._refused(exchange)
         elif exchange.route == SLOT and exchange.method == "GET":

@@ -234,8 +234,8 @@ class Files:
         client, accepts = clientaddr.counted(exchange.client), self._site.authority.accepts
         upload = requests.upload(environ, path, client, accepts=accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
-        entity = self._site.uploads.receive(upload, body_of(environ))
-        exchange.received = upload.total
+        entity = self._site.uploads.receive(upload, body_of(environ, exchange))
+        exchange.kept = upload.total
         return responses.created(path, self._site.prefix, entity)
 
     def _delete(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:

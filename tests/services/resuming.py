@@ -67,6 +67,8 @@ class Told(Observer):
 class StallingBody:
     """A body that brings its first bytes and then nothing, until it is told what follows."""
 
+    kept = 0
+
     def __init__(self, begun: bytes) -> None:
         self._ready = threading.Condition()
         self._bytes = begun

@@ -128,7 +128,7 @@ def test_buckets_are_those_that_were_promised(house: House) -> None:
 
 def test_an_upload_counts_with_its_bytes_its_size_and_its_time(house: House) -> None:
     house.observer.upload_completed("a", 2000, 0.3)
-    house.answered("PUT", 201, received=2000)
+    house.answered("PUT", 201, kept=2000)
 
     told = house.told()
 
@@ -197,13 +197,20 @@ def test_an_error_counts_by_what_was_tried_and_its_code(
 
 
 def test_a_body_that_goes_on_counts_as_resumed(house: House) -> None:
-    house.answered("PATCH", 204, route=UPLOAD, received=10, is_continued=True)
-    house.answered("PATCH", 204, route=UPLOAD, received=10)
+    house.answered("PATCH", 204, route=UPLOAD, received=10, kept=10, is_continued=True)
+    house.answered("PATCH", 204, route=UPLOAD, received=10, kept=10)
 
     told = house.told()
 
     assert told.value("hmac_file_server_resumed_uploads_total") == 1
     assert told.value("hmac_file_server_upload_bytes_total") == 20
+
+
+def test_bytes_count_that_were_kept_of_a_refused_body_and_those_that_were_not_do_not(house: House) -> None:
+    house.answered("PATCH", 400, errors.Truncated.code, UPLOAD, received=10, kept=7)
+    house.answered("PUT", 201, received=5)
+
+    assert house.told().value("hmac_file_server_upload_bytes_total") == 7
 
 
 def test_rate_limits_bans_and_signatures_count(house: House) -> None:
