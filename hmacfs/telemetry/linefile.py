@@ -1,15 +1,35 @@
-"""A file of lines that logrotate may move, and that may be on a full disk: no request ends because of it."""
+"""Where lines end: a file that logrotate may move, or a stream. No request ends because one takes them no more."""
 
 import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 _TELL_SECONDS = 60.0
 
 
 def _to_stderr(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
+
+
+class LineStream(logging.StreamHandler[TextIO]):
+    """Lines to a stream of any encoding: what it has not is escaped, as in ``\\u65e5``."""
+
+    def write(self, line: str) -> None:
+        """One line that needs no formatting. It is on its way when this returns, or it is lost."""
+        try:
+            try:
+                self.stream.write(line + "\n")
+            except UnicodeEncodeError as error:
+                escaped = line.encode(error.encoding, "backslashreplace").decode(error.encoding)
+                self.stream.write(escaped + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed
+            self.handleError(logging.makeLogRecord({"msg": line}))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
 
 
 class LineFile(logging.FileHandler):

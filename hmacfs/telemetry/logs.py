@@ -11,7 +11,7 @@ from typing import Any
 from hmacfs.core import paths
 from hmacfs.errors import ConfigError, RequestError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
-from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.linefile import LineFile, LineStream
 from hmacfs.telemetry.lines import FORMS, Form
 
 LOGGER = logging.getLogger("hmacfs")
@@ -51,7 +51,7 @@ def configure(level: str, file: str, form: str = "text") -> None:
     """
     handler: logging.Handler
     try:
-        handler = LineFile(file, "LogFile") if file else logging.StreamHandler(sys.stdout)
+        handler = LineFile(file, "LogFile") if file else LineStream(sys.stdout)
     except OSError as error:
         raise ConfigError(
             [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
@@ -75,14 +75,8 @@ def is_configured() -> bool:
 def write_line(line: str) -> None:
     """One line that needs no formatting, to where the log goes. It is in the file, or on its way, when this returns."""
     for handler in LOGGER.handlers:
-        if isinstance(handler, LineFile):
+        if isinstance(handler, LineFile | LineStream):
             handler.write(line)
-        elif isinstance(handler, logging.StreamHandler):
-            try:
-                handler.stream.write(line + "\n")
-                handler.stream.flush()
-            except OSError:  # nobody reads it any more
-                handler.handleError(logging.makeLogRecord({"msg": line}))
 
 
 def event(level: int, message: str, **fields: Any) -> None:

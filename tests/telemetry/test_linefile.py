@@ -1,5 +1,6 @@
 """A log file that cannot be written costs lines, and nothing else."""
 
+import io
 import logging
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hmacfs.telemetry import linefile
-from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.linefile import LineFile, LineStream
 
 
 @pytest.fixture
@@ -30,6 +31,28 @@ def test_lines_of_both_ways_are_in_the_file_at_once(tmp_path: Path, told: list[s
     assert (tmp_path / "log").read_text(encoding="utf-8") == "first\nsecond\n"
     assert told == []
     file.close()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_of_a_stream_has_not_is_escaped(encoding: str) -> None:
+    raw = io.BytesIO()
+    out = LineStream(io.TextIOWrapper(raw, encoding=encoding))
+
+    out.write("a/日本.txt \udc80")
+    out.handle(logging.makeLogRecord({"msg": "b/日本.txt"}))
+
+    shown = "日本" if encoding == "utf-8" else "\\u65e5\\u672c"
+    assert raw.getvalue().decode(encoding) == f"a/{shown}.txt \\udc80\nb/{shown}.txt\n"
+
+
+def test_a_stream_that_is_closed_loses_the_line_and_raises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    out = LineStream(stream)
+    stream.close()
+
+    out.write("lost")
+
+    assert "Logging error" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_once_a_minute_and_raises_nothing(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
