@@ -1,12 +1,16 @@
 """Where lines end: a file that logrotate may move, or a stream. No request ends because one takes them no more."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import TextIO
 
 _TELL_SECONDS = 60.0
+_MODE = 0o640
+"""Of a new file: who may read it can download what it names, whatever the umask is."""
 
 
 def _to_stderr(sentence: str) -> None:
@@ -64,6 +68,9 @@ class LineFile(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self.write(self.format(record))
 
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)
+
     def _lost(self) -> None:
         now = time.monotonic()
         if now - self._told_at >= _TELL_SECONDS:
@@ -71,3 +78,7 @@ class LineFile(logging.FileHandler):
             error = sys.exc_info()[1]
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             self._tell(f"{self._key}: {self.baseFilename} cannot be written ({reason}), lines are lost")
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, _MODE)

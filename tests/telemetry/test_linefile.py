@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,31 @@ def test_a_stream_that_is_closed_loses_the_line_and_raises_nothing(capsys: pytes
     out.write("lost")
 
     assert "Logging error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o640), (0o077, 0o600), (0, 0o640)])
+def test_a_new_file_is_closed_to_others_whatever_the_umask_and_stays_so_when_opened_anew(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        file = LineFile(str(tmp_path / "log"), "LogFile")
+        os.rename(tmp_path / "log", tmp_path / "log.1")
+        reopened(file)
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("log", "log.1")] == [mode, mode]
+    file.close()
+
+
+def test_a_file_that_is_there_keeps_the_mode_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "log").touch(mode=0o644)
+    (tmp_path / "log").chmod(0o604)
+
+    LineFile(str(tmp_path / "log"), "LogFile").close()
+
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o604
 
 
 def test_a_full_disk_is_told_once_a_minute_and_raises_nothing(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
