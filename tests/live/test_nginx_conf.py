@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -321,12 +322,18 @@ def test_no_query_string_and_no_upload_id_is_in_nginx_s_logs(direct: Server, fro
     locations = [tus_location(slot), draft_location(Slot(front, "quiet/other", 1000))]
     for location in locations:
         request(front, "HEAD", location, [("Tus-Resumable", "1.0.0")])
-        request(front, "HEAD", location.replace(".uploads", "%2Euploads"), [("Tus-Resumable", "1.0.0")])
+        for spelled in ("%2Euploads/", ".%75ploads/", ".uploads%2f", ".uploads%252F", ".UPLOADS/", ".uploads\\"):
+            request(front, "HEAD", location.replace(".uploads/", spelled), [("Tus-Resumable", "1.0.0")])
+        encoded = "".join(f"%{ord(each):02x}" for each in location.rsplit("/", 1)[1])
+        request(front, "HEAD", f"/upload/.uploads/{encoded}")
     put(front, "quiet/right", b"x")
     request(front, "PUT", f"/upload/quiet/wrong?{WRONG}", [("Content-Length", "1")], b"x")
     with Connection(front.address) as connection:
         connection.send(put_head(front, "quiet/large", LIMIT + 1))
         connection.read_head()
+    for query_in_path in ("%3Fv2=", "%253Fv2%253D", ";v2="):
+        request(front, "GET", f"/upload/quiet/right{query_in_path}{'0' * 64}")
+    request(front, "GET", "/upload/quiet/%C3%A4%20%26%40.txt")
     request(front, "GET", f"/elsewhere?{WRONG}")
     with Alone(direct) as alone:
         put(alone, "quiet/unreachable", b"x")
@@ -337,8 +344,10 @@ def test_no_query_string_and_no_upload_id_is_in_nginx_s_logs(direct: Server, fro
     assert '"/upload/quiet/right" 201' in text
     assert '"/upload/quiet/unreachable" 502' in text
     assert '"/upload/.uploads/..."' in text
+    assert '"/upload/quiet/%C3%A4%20%26%40.txt" 404' in text
     for location in locations:
-        assert location.rsplit("/", 1)[1] not in text
+        upload_id = location.rsplit("/", 1)[1]
+        assert upload_id[9:] not in unquote(text)
     for path, size in (("quiet/right", 1), ("quiet/large", LIMIT + 1), ("quiet/unreachable", 1)):
         assert query_of(front, path, size)[-64:] not in text
     assert "0" * 64 not in text
