@@ -111,8 +111,8 @@ def shown(raw: bytes) -> str:
 
 
 def without_ids(raw: bytes) -> bytes:
-    """A path for logs, as long as it is shown. Who knows the whole id of an upload may continue it, and eight characters
-    tell it apart.
+    """A path for logs, as long as it is shown. Who knows the whole id of an upload may continue it; eight characters of
+    it tell it apart.
 
     That holds however the path is spelled, which only clients and proxies that are mistaken do: encoded several times,
     in capitals, with another separator, or behind a prefix that is wrong. What follows the id is not shown either.

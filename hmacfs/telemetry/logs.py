@@ -91,6 +91,10 @@ def _tell(message: str, **fields: Any) -> None:
         write_line(_Chosen.form.line("INFO", message, fields))
 
 
+def _path(shown: str) -> str:
+    return _Chosen.form.path(shown)
+
+
 class LogObserver(Observer):
     """Writes what happens to the log: the request line at its end, and why a signature failed."""
 
@@ -102,26 +106,27 @@ class LogObserver(Observer):
         write_line(_Chosen.form.request(exchange, method))
 
     def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "") -> None:
-        _tell(f"Upload completed: {name} in {seconds:.1f}s", size=size)
+        _tell(f"Upload completed: {_path(name)} in {seconds:.1f}s", size=size)
 
     def upload_expired(self, name: str) -> None:
-        event(logging.INFO, f"Unfinished upload removed: {name}", reason="SessionTTL")
+        event(logging.INFO, f"Unfinished upload removed: {_path(name)}", reason="SessionTTL")
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        event(logging.INFO, f"Version removed: {name}", version=number, freed=size, reason=reason)
+        event(logging.INFO, f"Version removed: {_path(name)}", version=number, freed=size, reason=reason)
 
     def content_shared(self, name: str, saved: int) -> None:
-        event(logging.INFO, f"Content shared: {name}", saved=saved)
+        event(logging.INFO, f"Content shared: {_path(name)}", saved=saved)
 
     def sharing_failed(self, name: str, error: RequestError) -> None:
-        event(logging.WARNING, f"Content not shared: {name}", code=error.code, detail=error.detail)
+        event(logging.WARNING, f"Content not shared: {_path(name)}", code=error.code, detail=error.detail)
 
     def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         which = {"version": version} if version else {}
-        _tell(f"File removed: {name}", reason=reason, size=size, **which)
+        _tell(f"File removed: {_path(name)}", reason=reason, size=size, **which)
 
     def leftover_removed(self, kind: str, name: str) -> None:
-        event(logging.INFO, f"{kind.capitalize()} removed: {name}", reason="empty" if kind == "folder" else "orphan")
+        reason = "empty" if kind == "folder" else "orphan"
+        event(logging.INFO, f"{kind.capitalize()} removed: {_path(name)}", reason=reason)
 
     def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
         level = logging.INFO if removed else logging.DEBUG
@@ -177,13 +182,13 @@ class LogObserver(Observer):
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, StorageFailed):
-            place = f"{paths.shown(exchange.method.encode())} {exchange.path}"
+            place = f"{paths.shown(exchange.method.encode())} {_path(exchange.path)}"
             is_denied = "EACCES" in error.detail
             advice = "this user may not use it: change its owner" if is_denied else "look after the disk"
             told = {"detail": error.detail, "advice": advice, "request_id": exchange.request_id or "-"}
             event(logging.ERROR, f"Storage failed in {place}", **told)
             return
-        message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
+        message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {_path(exchange.path)}"
         LOGGER.error(message, exc_info=error, extra={"fields": {"request_id": exchange.request_id or "-"}})
 
     def collecting(self) -> None:
