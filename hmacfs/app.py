@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from hmacfs import boot, configfile, guards, operations, resumption, retention, secretring, watching
+from hmacfs import boot, configfile, guards, operations, places, resumption, retention, secretring, watching
 from hmacfs.core.clientaddr import ProxyTrust
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import StorageFailed
@@ -169,7 +169,14 @@ def create_app(
     app.state, app.recorder, app.deduplicator = shop.state, shop.recorder, cases.deduplicator
     app.rotation, app.bans, app.quotas = _rotation(settings, keyring), shop.bans, cases.quotas
     app.janitor = retention.janitor(
-        settings, shop.storage, shop.kept, cases.unfinished, shop.state, shop.recorder, shop.observer
+        settings,
+        shop.storage,
+        shop.kept,
+        cases.unfinished,
+        shop.state,
+        shop.recorder,
+        shop.observer,
+        counted=board.note_counted,
     )
     return app
 
@@ -281,6 +288,7 @@ def create_app_from_environment() -> Application:
         return _started(create_app(inherited, board=boot.current_board(), ring=ring, metrics_folder=folder))
     loaded = configfile.load()
     settings = configfile.usable(loaded)
+    places.check(settings, loaded.path)
     if not logs.is_configured():
         logs.configure(settings.log_level, settings.log_file, settings.log_format)
         audit.configure(settings.audit_log)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hmacfs import __version__, configfile, rehearsal, retention, secretring
+from hmacfs import __version__, configfile, places, rehearsal, retention, secretring
 from hmacfs.core.rotation import Ring
 from hmacfs.errors import ConfigError
 from hmacfs.server import listeners, operations
@@ -133,6 +133,7 @@ def _with_old_operations(settings: Settings) -> Settings:
 def _prepared() -> tuple[Settings, Ring]:
     loaded = configfile.load()
     settings = configfile.usable(loaded)
+    places.check(settings, loaded.path)
     storedir.prepare(settings.store_dir)
     said: list[tuple[int, str]] = []
     # Everything that can fail comes before the first step that shows: a refused reload has changed nothing.

@@ -93,6 +93,7 @@ def janitor(
     *,
     removes: bool = True,
     clocks: Callable[[], Moment] | None = None,
+    counted: Callable[[int], None] | None = None,
 ) -> Janitor:
     """Who sweeps the store.
 
@@ -100,6 +101,7 @@ def janitor(
         partials: None where uploads cannot be resumed.
         removes: False only to plan.
         clocks: None for those of this machine.
+        counted: as of Janitor.
     """
     grounds = Grounds(
         files=LocalShelf(storage, settings.store_dir, beside.graves),
@@ -115,4 +117,5 @@ def janitor(
     chores: list[Callable[[], Iterator[object]]] = [beside.versions.sweep]
     if beside.content is not None:
         chores.append(beside.content.sweep)
-    return Janitor(means, notes, state, secrets.token_hex(8), schedule, clocks or sweepfile.clocks(), chores)
+    holder = secrets.token_hex(8)
+    return Janitor(means, notes, state, holder, schedule, clocks or sweepfile.clocks(), chores, counted)

@@ -68,7 +68,7 @@ def _status(sources: Sources, health: Health, completed: Callable[[], Completed 
         completed=completed(),
         store=_stored(sources),
         tiers=tuple(Tier(name, down.get(name, "")) for name in sources.state.names),
-        sweep=Sweep(int(time.time() - swept.last.wall), swept.trouble) if swept and swept.last else None,
+        sweep=Sweep(max(0, int(time.time() - swept.last.wall)), swept.trouble) if swept and swept.last else None,
         secret_trouble=facts.secret_trouble,
     )
 

@@ -60,9 +60,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         FRAMEWORKS | DRIVERS,
     ),
     "monitoring": ({"services", "settings", "state", "telemetry"}, FRAMEWORKS | DRIVERS),
+    "places": ({"errors", "settings"}, FRAMEWORKS | DRIVERS),
     "rehearsal": ({"configfile", "errors", "storage", "app"}, FRAMEWORKS | DRIVERS),
     "boot": (
-        {"__version__", "configfile", "core.rotation", "errors", "rehearsal", "retention", "secretring", "settings"}
+        {"__version__", "configfile", "core.rotation", "errors", "places", "rehearsal", "retention", "secretring"}
+        | {"settings"}
         | {"server", "state", "storage", "telemetry"},
         {"flask", "werkzeug", "redis", "ssl", "requests", "urllib3", "gevent"},
     ),

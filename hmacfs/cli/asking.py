@@ -46,6 +46,6 @@ def ask(address: Address) -> Status:
         if response.status != http.HTTPStatus.OK:
             raise ValueError(response.status)
         return status_of(json.loads(body))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # JSON may be nested without end
         sentence = f"what answers at {address} is no hmacfs of this version. Does MetricsPort name the right address?"
         raise NoAnswer(sentence) from error

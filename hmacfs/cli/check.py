@@ -5,7 +5,7 @@ import os
 
 import click
 
-from hmacfs import rehearsal
+from hmacfs import places, rehearsal
 from hmacfs.cli.common import USAGE_ERROR, config_errors_told, config_option, fail, load
 from hmacfs.server import listeners, operations
 from hmacfs.settings import Settings
@@ -24,7 +24,9 @@ def check(config_path: str | None) -> None:
     if not problems:
         listeners.check(loaded.settings)
         operations.check(loaded.settings)
-        problems = _unwritable(loaded.settings) + _missing_driver(loaded.settings) or rehearsal.problems(loaded.path)
+        problems = places.problems(loaded.settings, loaded.path)
+        problems += _unwritable(loaded.settings) + _missing_driver(loaded.settings)
+        problems = problems or rehearsal.problems(loaded.path)
     if problems:
         fail(*problems, status=USAGE_ERROR)
     click.echo(f"{loaded.path}: OK")
@@ -40,11 +42,14 @@ def _missing_driver(settings: Settings) -> list[str]:
 
 def _unwritable(settings: Settings) -> list[str]:
     """Problems with folders that would be made or written at start, judged for the user who runs the check."""
-    places = [("StoreDir", settings.store_dir), ("StateDir", settings.state_dir)]
+    folders = [("StoreDir", settings.store_dir), ("StateDir", settings.state_dir)]
     files = {"LogFile": settings.log_file, "AuditLog": settings.audit_log}
-    places += [(key, os.path.dirname(file)) for key, file in files.items() if file]
+    folders += [(key, os.path.dirname(file)) for key, file in files.items() if file]
     problems = []
-    for key, place in places:
+    for key, place in folders:
+        if key in files and os.path.lexists(files[key]):
+            problems += _closed(key, files[key])
+            continue
         existing = place
         while not os.path.lexists(existing):
             existing = os.path.dirname(existing)
@@ -55,3 +60,12 @@ def _unwritable(settings: Settings) -> list[str]:
         elif key in files and existing != place:
             problems.append(f"{key}: the folder {place} does not exist.")
     return problems
+
+
+def _closed(key: str, file: str) -> list[str]:
+    """Why lines cannot be appended to a file that is there."""
+    if os.path.isdir(file):
+        return [f"{key}: {file} is a directory."]
+    if os.path.exists(file) and not os.access(file, os.W_OK):
+        return [f"{key}: {file} may not be written by this user. Change its owner, or {key}."]
+    return []

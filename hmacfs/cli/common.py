@@ -13,8 +13,10 @@ import click
 from hmacfs import configfile, secretring
 from hmacfs.configfile import Loaded
 from hmacfs.core import contenttype
+from hmacfs.core.rotation import Secrets
 from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
+from hmacfs.storage import secretfile
 from hmacfs.telemetry import audit
 from hmacfs.units import Address
 
@@ -100,7 +102,15 @@ def _refuse_root(settings: Settings) -> None:
 
 def secret_of(settings: Settings) -> str:
     """The secret that the server verifies with; made in StateDir if there is none yet. Raises ConfigError."""
-    return secretring.read(settings).secret
+    return secrets_of(settings).secret
+
+
+def secrets_of(settings: Settings) -> Secrets:
+    """The same with all that belong to it."""
+    has_source = settings.secret or settings.secret_file or settings.secret_command
+    if not has_source and not os.path.lexists(secretfile.path_in(settings.state_dir)):
+        _refuse_root(settings)
+    return secretring.read(settings)
 
 
 def size_of(file: str) -> int:

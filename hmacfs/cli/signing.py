@@ -8,8 +8,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import click
 
-from hmacfs import secretring
-from hmacfs.cli.common import USAGE_ERROR, fail, secret_of
+from hmacfs.cli.common import USAGE_ERROR, fail, secret_of, secrets_of
 from hmacfs.core import links, paths
 from hmacfs.core.links import Slot
 from hmacfs.core.paths import SlotPath
@@ -67,7 +66,7 @@ def read_target(settings: Settings, path: SlotPath, expires: int) -> str:
 
 def delete_target(settings: Settings, path: SlotPath, expires: int | None) -> str | None:
     """A signed request target for DELETE; None where the server takes none. Args: expires: seconds from now."""
-    secrets = secretring.read(settings)
+    secrets = secrets_of(settings)
     key = secrets.secret.encode()
     if settings.enable_v3:
         return links.access(key, path, "DELETE", settings.upload_sub_dir, _until(expires))

@@ -6,7 +6,7 @@ these very bytes, and two different byte strings are never one file.
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from hmacfs.errors import BadPath
 
@@ -18,6 +18,15 @@ MAX_SEGMENTS = 8
 _LIKE_A_MAC = re.compile(r"[0-9a-fA-F]{64}")
 _PLAIN = re.compile(r"[!#-$&-\[\]-~]*")
 """Printable ASCII but for space, percent, quotation mark and backslash."""
+
+_UPLOADS = re.compile(rb"\.uploads[^A-Za-z0-9_-]+", re.IGNORECASE)
+_UPLOAD_ID = re.compile(rb"[A-Za-z0-9_-]{24}[0-9a-f]{32}")
+"""As ``storage.partials`` makes them."""
+_SHOWN_OF_ID = 8
+_HIDDEN_BYTES = 56
+_DECODINGS = 4
+_ENCODED_PERCENT = re.compile(rb"%(?:25)+")
+_HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
 
 _CONTROL = frozenset((*range(0x20), 0x7F))
 
@@ -99,3 +108,37 @@ def shown(raw: bytes) -> str:
     return "".join(
         c if c.isprintable() and c not in ' %"\\' else quote(c, safe="", errors="surrogateescape") for c in text
     )
+
+
+def without_ids(raw: bytes) -> bytes:
+    """A path for logs, as long as it is shown. Who knows the whole id of an upload may continue it; eight characters of
+    it tell it apart.
+
+    That holds however the path is spelled, which only clients and proxies that are mistaken do: encoded several times,
+    in capitals, with another separator, or behind a prefix that is wrong. What follows the id is not shown either.
+    """
+    plain = raw if b"%" not in raw else _decoded(raw)
+    if raw and not plain:
+        return b"..."
+    if len(plain) < _HIDDEN_BYTES and b".uploads" not in plain.lower():
+        return raw
+    mark = _UPLOADS.search(plain)
+    shown = plain if mark is None else plain[: mark.end() + _SHOWN_OF_ID]
+    shown = _UPLOAD_ID.sub(_beginning, shown)
+    return raw if shown == plain else shown
+
+
+def _decoded(raw: bytes) -> bytes:
+    """With nothing left to decode; nothing at all of a path that takes more rounds than anybody needs."""
+    for _ in range(_DECODINGS):
+        plain = unquote_to_bytes(_ENCODED_PERCENT.sub(b"%", raw))
+        if plain == raw:
+            return plain
+        raw = plain
+    return raw if unquote_to_bytes(raw) == raw else b""
+
+
+def _beginning(found: re.Match[bytes]) -> bytes:
+    """Of an id. What is all hexadecimal is a MAC, or a part of one, and ``shown`` knows those."""
+    text = found[0]
+    return text if _HEXADECIMAL.fullmatch(text) else text[:_SHOWN_OF_ID]

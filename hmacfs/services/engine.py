@@ -5,7 +5,7 @@ of any server on the same store can take the next one.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial as partial_of
 from typing import TypeVar
@@ -185,9 +185,21 @@ class Engine:
                     self._intake.collect(body, end - piece.first, writing.write, writing.tick, partial.header.key)
                 writing.finish()
             finally:
+                body.kept = writing.kept
                 self.tell(partial, partial.look())
         if judge is not None and not judge.has_judged and partial.look().extents.prefix >= FIRST_BLOCK:
             self._judge(partial)  # early, although no piece had all of the first block
+
+    @contextmanager
+    def keeping(self, partial: PartialUpload, body: Body) -> Iterator[None]:
+        """A ``with`` block whose refusal tells of nothing as kept where the upload has gone with it."""
+        try:
+            yield
+        except BaseException:
+            with suppress(RequestError):
+                if body.kept and partial.look().state is State.GONE:
+                    body.kept = 0
+            raise
 
     @contextmanager
     def _without_refused(self, partial: PartialUpload) -> Iterator[None]:

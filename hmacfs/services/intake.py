@@ -17,7 +17,13 @@ Write = Callable[[memoryview], None]
 
 
 class Body(Protocol):
-    """A request body as it arrives."""
+    """A request body as it arrives.
+
+    Attributes:
+        kept: how many of its bytes stay in an upload that goes on, told by who writes them.
+    """
+
+    kept: int
 
     def read_into(self, buffer: memoryview) -> int | None:
         """Fill ``buffer`` from its start until it is full or the sender pauses.

@@ -57,6 +57,7 @@ class Janitor:
         holder: what tells this process from all others that share the state.
         clocks: what they say now.
         chores: what else is to be done with each sweep, job by job; what a job did. May raise RequestError.
+        counted: told at each look when a sweep last counted the store, whoever did: Unix milliseconds, 0 for never.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Janitor:
         schedule: Schedule,
         clocks: Callable[[], Moment],
         chores: Sequence[Callable[[], Iterator[object]]] = (),
+        counted: Callable[[int], None] | None = None,
     ) -> None:
         self._means = means
         self._notes = notes
@@ -76,6 +78,7 @@ class Janitor:
         self._schedule = schedule
         self._clocks = clocks
         self._chores = tuple(chores)
+        self._counted = counted
         self._renewed = float("-inf")
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,6 +99,13 @@ class Janitor:
         Raises:
             StorageFailed, StorageBusy.
         """
+        try:
+            self._do_what_is_due()
+        finally:
+            if self._counted is not None:
+                self._counted(self._notes.load().stock.counted_ms)
+
+    def _do_what_is_due(self) -> None:
         with self._notes.turn() as is_ours:
             if not is_ours:
                 return

@@ -17,6 +17,7 @@ class Exchange:
         protocol: which signature form was judged, "none" where none was.
         code: the stable error code, empty for a success.
         sent, received: body bytes.
+        kept: how many of those received are in the store, whatever became of the request.
         whole: body bytes of a successful answer; ``sent`` is less where it was broken off.
         route: SLOT, UPLOAD or OTHER.
         is_continued: the body went on where an earlier one had stopped.
@@ -34,6 +35,7 @@ class Exchange:
     protocol: str = "none"
     sent: int = 0
     received: int = 0
+    kept: int = 0
     whole: int = 0
     route: str = OTHER
     is_continued: bool = False
@@ -67,6 +69,10 @@ class Observer:
             size: bytes that this freed.
             reason: "MaxVersions" or "DELETE".
         """
+
+    def file_absorbed(self, size: int) -> None:
+        """The store holds one file fewer than uploads have told: one of equal content stayed instead of it, or the one
+        that it replaced is not kept. Args: size: bytes fewer."""
 
     def content_shared(self, name: str, saved: int) -> None:
         """A file shares its content with an earlier one from now on; ``saved``: bytes."""

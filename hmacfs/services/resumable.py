@@ -98,14 +98,16 @@ class Resumable:
                 told(upload_id)
             if first is None:
                 return self._engine.progress(partial, partial.look())
-            try:
-                with self._judged_again(partial):
-                    return self._append(partial, *first, progress.wrote, request.conditions)
-            except RequestError as error:
-                if told is None or isinstance(error, BodyTooLong):
-                    self._engine.forget(partial)
-                progress.leave()  # before the upload can be another request's
-                raise
+            appending, body = first
+            with self._engine.keeping(partial, body):
+                try:
+                    with self._judged_again(partial):
+                        return self._append(partial, appending, body, progress.wrote, request.conditions)
+                except RequestError as error:
+                    if told is None or isinstance(error, BodyTooLong):
+                        self._engine.forget(partial)
+                    progress.leave()  # before the upload can be another request's
+                    raise
 
     def append(self, upload_id: str, appending: Appending, body: Body) -> Progress:
         """Take a body that continues the upload exactly where it stands. Ends who writes it now.
@@ -113,7 +115,11 @@ class Resumable:
         Raises:
             RequestError: the refusal; WrongOffset tells where the upload stands.
         """
-        with self._by_id(upload_id) as partial, self._judged_again(partial):
+        with (
+            self._by_id(upload_id) as partial,
+            self._engine.keeping(partial, body),
+            self._judged_again(partial),
+        ):
             state, is_tus = partial.look().state, appending.is_last is None
             if is_tus and state is State.PUBLISHED and appending.offset != partial.header.total:
                 # A browser repeats a request whose answer it lost: a wrong offset to tus, which clients correct.

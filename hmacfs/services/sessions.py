@@ -101,7 +101,11 @@ class Sessions:
             return self._replayed(visit, piece, body, published)
         taken = Taken(body)
         try:
-            with self._session_for(request, piece, visit) as partial, _settled_refusals(partial):
+            with (
+                self._session_for(request, piece, visit) as partial,
+                _settled_refusals(partial),
+                self._engine.keeping(partial, taken),
+            ):
                 if found is not None:
                     found(partial.header.secret)
                 return self._put_piece(partial, request, piece, taken, visit)
@@ -138,6 +142,7 @@ class Sessions:
             self._admission.upload(request.client, request.total) as progress,
             self._engine.held(header),
             self._staged(header, is_draft=is_draft) as partial,
+            self._engine.keeping(partial, body),
         ):
             try:
                 self._write_whole(partial, body, progress)

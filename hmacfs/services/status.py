@@ -1,10 +1,12 @@
 """What a server does at this moment, as values: made in a worker, shown by ``hmacfs status``."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from hmacfs.core.health import Reason, Verdict
+
+_MOST = 2**63
+"""No number of ours is as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +103,31 @@ def status_of(values: Any) -> Status:
         ValueError: it is something else.
     """
     try:
-        known = _known(Status, values)
-        reasons = tuple(Reason(**_known(Reason, each)) for each in known.pop("reasons"))
-        tiers = tuple(Tier(**_known(Tier, each)) for each in known.pop("tiers"))
+        given: dict[str, Any] = {**values}
+        given["reasons"] = tuple(_checked(Reason, each) for each in given["reasons"])
+        given["tiers"] = tuple(_checked(Tier, each) for each in given["tiers"])
         for name, kind in (("completed", Completed), ("store", Stored), ("sweep", Sweep)):
-            if known[name] is not None:
-                known[name] = kind(**_known(kind, known[name]))
-        return Status(**known, reasons=reasons, tiers=tiers)
+            given[name] = None if given[name] is None else _checked(kind, given[name])
+        made: Status = _checked(Status, given)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError("this is no status") from error
+    return made
 
 
-def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in kind.__slots__}
+def _checked(kind: Any, values: Any) -> Any:
+    """The object that ``values`` describe. Raises ValueError, TypeError or AttributeError where they do not."""
+    hints = get_type_hints(kind)
+    known = {name: value for name, value in values.items() if name in hints}
+    if not all(_fits(hints[name], value) for name, value in known.items()):
+        raise ValueError("this is no status")
+    return kind(**known)
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    """Whether a value out of JSON can be one of ours. Other kinds than the plain ones have been made by us."""
+    if wanted is str:
+        return isinstance(value, str)
+    if wanted not in (int, float):
+        return True
+    is_number = isinstance(value, int if wanted is int else int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < _MOST  # NaN is in no range

@@ -115,8 +115,11 @@ class Uploads:
         self._recorder.file_stored(row)
         self._quotas.settle(path, total, metadata.uploader)
         self._observer.upload_completed(str(path), total, seconds, row.uploader, client)
-        for gone in self._versions.pruned() if self._versions is not None else ():
-            self._observer.version_removed(str(gone.path), gone.number, gone.freed, gone.reason)
+        if self._versions is not None:
+            for gone in self._versions.pruned():
+                self._observer.version_removed(str(gone.path), gone.number, gone.freed, gone.reason)
+            for size in self._versions.absorbed():
+                self._observer.file_absorbed(size)
         if self._deduplicator is not None:
             self._deduplicator.published(path, entity, metadata)
 

@@ -19,6 +19,9 @@ class Writing:
         at: where the body begins in the file.
         wrote: told how many bytes of the body have been dealt with.
         judge: of the content, where the body begins with its first byte.
+
+    Attributes:
+        kept: bytes that were recorded and had not been there.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class Writing:
         self._alive_at = now()
         self._claim = claim
         self._at = at
+        self._new = 0
+        self.kept = 0
         self._expected = wanted.piece
         self._hasher = Hasher(checksum.algorithms(wanted.piece)) if wanted.piece else None
         self._wrote = wrote
@@ -42,7 +47,11 @@ class Writing:
 
     def write(self, block: memoryview) -> None:
         is_wanted = self._claim.write(block, self._at, record=self._hasher is None, watch=self._watch)
-        self._at += len(block)
+        end = self._at + len(block)
+        self._new += sum(max(0, min(end, last) - max(self._at, first)) for first, last in self._claim.missing)
+        if self._hasher is None:
+            self.kept = self._new
+        self._at = end
         self._wrote(len(block))
         if is_wanted:
             raise TakenOver
@@ -60,6 +69,7 @@ class Writing:
         if self._hasher is not None:
             self._hasher.verify(self._expected)
             self._claim.record(self._at)
+            self.kept = self._new
 
 
 class Taken:
@@ -68,6 +78,14 @@ class Taken:
     def __init__(self, body: Body) -> None:
         self._body = body
         self.begun = False
+
+    @property
+    def kept(self) -> int:
+        return self._body.kept
+
+    @kept.setter
+    def kept(self, count: int) -> None:
+        self._body.kept = count
 
     def read_into(self, buffer: memoryview) -> int | None:
         self.begun = True

@@ -6,8 +6,11 @@ clears a slot when its worker is gone. Sums over all slots may be a moment old.
 
 import mmap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+
+from hmacfs.state.stocktaking import Stocktaking
 
 _FAILING = 3
 """Places for the first addresses whose MAC was wrong."""
@@ -43,13 +46,18 @@ class Load:
 
 
 class Scoreboard:
-    """Args: most_workers: at any time but during a reload, when there are twice as many."""
+    """Args:
+    most_workers: at any time but during a reload, when there are twice as many.
+    wall: Unix seconds.
+    """
 
-    def __init__(self, most_workers: int = 1) -> None:
+    def __init__(self, most_workers: int = 1, wall: Callable[[], float] = time.time) -> None:
         self.most_workers = most_workers
+        self._wall = wall
         slots = self._slots = 2 * most_workers
         self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
         self._stopping = mmap.mmap(-1, 1)
+        self._stock = Stocktaking(slots)
         self._swept = memoryview(mmap.mmap(-1, 8 * len(_NO_SWEEP))).cast("q")
         self._told = memoryview(mmap.mmap(-1, 16)).cast("q")
         self._base = 0
@@ -160,19 +168,31 @@ class Scoreboard:
         """This worker published files, or a sweep of its own removed some (negative). Args: count: bytes."""
         self._words[self._base + _FILES] += files
         self._words[self._base + _BYTES] += count
+        files, count = self._words[self._base + _FILES], self._words[self._base + _BYTES]
+        self._stock.note(self.slot, files, count, self._wall())
+
+    def note_counted(self, mark: int) -> None:
+        """Remember what had come and gone at ``mark``, as in ``stored``: tell it within a minute or so, while that is
+        known to the span."""
+        if self._swept[0] != mark:
+            # The mark is written last: who reads in between finds the base for himself.
+            counted = self._stock.at(mark)
+            self._swept[1], self._swept[2] = counted.files, counted.count
+            self._swept[0] = mark
 
     def stored(self, mark: int, files: int, count: int) -> tuple[int, int]:
-        """Files and bytes of the store now.
+        """Files and bytes of the store now: what a sweep found, and what came and went since.
+
+        A file that comes while a sweep runs may have been seen by it or not. It counts as seen: the figures may miss
+        what came during the last sweep, or in the 20 ms behind it, and count no file twice.
 
         Args:
-            mark: of the last sweep that was noted; another one than before begins a new sum.
+            mark: when the last sweep that was noted had counted, Unix milliseconds; 0 for never.
             files, count: what it found, and bytes.
         """
-        new_files, new_bytes = self._sum(_FILES), self._sum(_BYTES)
-        if self._swept[0] != mark:
-            for place, word in enumerate((mark, new_files, new_bytes)):
-                self._swept[place] = word
-        return max(0, files + new_files - self._swept[1]), max(0, count + new_bytes - self._swept[2])
+        self.note_counted(mark)
+        came, more = self._sum(_FILES) - self._swept[1], self._sum(_BYTES) - self._swept[2]
+        return max(0, files + came), max(0, count + more)
 
     def pending(self) -> int:
         return self._sum(_PENDING)

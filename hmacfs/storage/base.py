@@ -227,6 +227,10 @@ class Versions(Protocol):
     def pruned(self) -> Sequence[RemovedVersion]:
         """What uploads have pushed out since the last call, for the log."""
 
+    def absorbed(self) -> Sequence[int]:
+        """Bytes of each file that the store does not hold since the last call, although it was published: the current
+        one has the same content and stays, or the one that it replaced is not kept."""
+
 
 class SharedContent(Protocol):
     """Equal content of several files takes the space of one."""

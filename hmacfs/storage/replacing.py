@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
@@ -23,6 +24,8 @@ from hmacfs.storage.staged import Incoming, Placed
 from hmacfs.storage.staging import named
 from hmacfs.storage.stored import LocalStored
 from hmacfs.storage.versionfolders import VersionFolders
+
+T = TypeVar("T")
 
 _MOST_PRUNED = 10_000
 """Versions that went and are not told yet: as many as one upload may push out after MaxVersions was lowered."""
@@ -49,6 +52,7 @@ class Replacing:
         self._per_day = per_day
         self._clock = clock
         self._pruned: deque[RemovedVersion] = deque(maxlen=_MOST_PRUNED)
+        self._absorbed: deque[int] = deque(maxlen=_MOST_PRUNED)
 
     def place(self, path: SlotPath, incoming: Incoming) -> Placed:
         """As LocalStorage.place: link the file under a free path, or replace the one that is there."""
@@ -82,11 +86,11 @@ class Replacing:
 
     def pruned(self) -> list[RemovedVersion]:
         """What went beyond MaxVersions since the last call. For any thread."""
-        found: list[RemovedVersion] = []
-        while self._pruned:
-            with suppress(IndexError):  # somebody else has taken the last one
-                found.append(self._pruned.popleft())
-        return found
+        return _taken(self._pruned)
+
+    def absorbed(self) -> list[int]:
+        """Bytes of each published file that is none more in the store, since the last call. For any thread."""
+        return _taken(self._absorbed)
 
     def is_taken(self, path: SlotPath) -> bool:
         """Whether a file is at ``path``. Raises PathConflict."""
@@ -122,6 +126,7 @@ class Replacing:
     def _stays(self, path: SlotPath, current: Entity, incoming: Incoming) -> Placed:
         if current.inode != incoming.entity.inode:
             self._storage.forget_metadata(incoming.entity)
+            self._absorbed.append(current.size)
         return current, self._storage.folders.chain_to(path)
 
     def _replace(self, path: SlotPath, current: Entity, incoming: Incoming) -> None:
@@ -139,6 +144,8 @@ class Replacing:
                     fsutil.sync_directory(directory)
             with named(storage.staging, incoming.fd, incoming.link) as draft:
                 fsutil.replace_name(storage.staging.fd, draft, chain[-1], path.segments[-1])
+            if not self._most:
+                self._absorbed.append(current.size)
             if storage.syncs_directories:
                 chains.sync_chain(chain)
         finally:
@@ -164,6 +171,14 @@ class Replacing:
         changed = versions.replaced(ledger, number, self._per_day, now, stored_ns=current.modified_ns, kept=kept)
         self._folders.write_ledger(slot, path, changed)
         return number if self._most and left is None else 0
+
+
+def _taken(waiting: deque[T]) -> list[T]:
+    found: list[T] = []
+    while waiting:
+        with suppress(IndexError):  # somebody else has taken the last one
+            found.append(waiting.popleft())
+    return found
 
 
 def _claims(metadata: Metadata) -> Metadata:

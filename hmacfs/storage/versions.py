@@ -71,6 +71,9 @@ class LocalVersions:
     def pruned(self) -> Sequence[RemovedVersion]:
         return self._replacing.pruned()
 
+    def absorbed(self) -> Sequence[int]:
+        return self._replacing.absorbed()
+
     # For deletion and retention
 
     def each(self) -> Iterator[KeptVersion]:

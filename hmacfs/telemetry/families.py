@@ -52,7 +52,7 @@ COUNTERS = (
     Family("http_requests_total", "Requests, by method and route template.", ("method", "path")),
     Family(OURS + "uploads_total", "Completed uploads."),
     Family(OURS + "upload_errors_total", "Refused or failed uploads."),
-    Family(OURS + "upload_bytes_total", "Bytes of bodies that were taken in."),
+    Family(OURS + "upload_bytes_total", "Bytes of bodies that were taken in and kept."),
     Family(OURS + "resumed_uploads_total", "Bodies that went on where an earlier one had stopped."),
     Family(OURS + "downloads_total", "Completed GETs."),
     Family(OURS + "download_errors_total", "GETs that were refused, found nothing or were broken off."),

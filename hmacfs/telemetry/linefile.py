@@ -1,12 +1,17 @@
-"""A file of lines that logrotate may move, and that may be on a full disk: no request ends because of it."""
+"""Where lines end: a file that logrotate may move, or a stream. No request ends because one takes them no more."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
+from typing import TextIO
 
 _TELL_SECONDS = 60.0
+_MODE = 0o640
+"""Of a new file: who may read it can download what it names, whatever the umask is."""
 
 
 def _to_stderr(sentence: str) -> None:
@@ -17,6 +22,25 @@ def shut(handler: logging.Handler) -> None:
     """Close it. What a full disk has not taken yet is lost, and no error."""
     with suppress(OSError, ValueError):
         handler.close()
+
+
+class LineStream(logging.StreamHandler[TextIO]):
+    """Lines to a stream of any encoding: what it has not is escaped, as in ``\\u65e5``."""
+
+    def write(self, line: str) -> None:
+        """One line that needs no formatting. It is on its way when this returns, or it is lost."""
+        try:
+            try:
+                self.stream.write(line + "\n")
+            except UnicodeEncodeError as error:
+                escaped = line.encode(error.encoding, "backslashreplace").decode(error.encoding)
+                self.stream.write(escaped + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed
+            self.handleError(logging.makeLogRecord({"msg": line}))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
 
 
 class LineFile(logging.FileHandler):
@@ -81,6 +105,9 @@ class LineFile(logging.FileHandler):
         except (OSError, ValueError):
             self._lost()  # what a full disk had not taken yet
 
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)
+
     def _lost(self) -> None:
         now = time.monotonic()
         if now - self._told_at >= _TELL_SECONDS:
@@ -88,3 +115,7 @@ class LineFile(logging.FileHandler):
             error = sys.exc_info()[1]
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             self._tell(f"{self._key}: {self.baseFilename} cannot be written ({reason}), lines are lost")
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, _MODE)

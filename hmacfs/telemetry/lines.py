@@ -44,6 +44,9 @@ class Form(Protocol):
     formatter: logging.Formatter
     """For whatever comes as a LogRecord; ``record.fields`` holds the keys and values behind the message."""
 
+    def path(self, shown: str) -> str:
+        """A path within a message. Args: shown: as ``core.paths.shown`` writes it."""
+
     def line(self, level: str, message: str, fields: Mapping[str, Any]) -> str:
         """One event, without a LogRecord. Args: level: "INFO" and so on. message: needs no escaping as text."""
 
@@ -82,6 +85,10 @@ class TextForm:
     def __init__(self) -> None:
         self.formatter: logging.Formatter = TextFormatter()
 
+    def path(self, shown: str) -> str:
+        # Else the path "status=201" would be a field, and an empty one nothing at all.
+        return shown if shown and "=" not in shown else _value(shown)
+
     def line(self, level: str, message: str, fields: Mapping[str, Any]) -> str:
         return f"{level}[{stamp()}] {message}{_text_fields(fields)}"
 
@@ -89,8 +96,8 @@ class TextForm:
         code = f" code={exchange.code}" if exchange.code else ""
         detail = f" detail={_value(exchange.detail)}" if exchange.detail else ""
         return (
-            f"INFO[{stamp()}] Incoming request: {method} {exchange.path} status={exchange.status}{code}{detail} "
-            f"received={exchange.received} sent={exchange.sent} seconds={exchange.seconds:.3f} "
+            f"INFO[{stamp()}] Incoming request: {method} {self.path(exchange.path)} status={exchange.status}"
+            f"{code}{detail} received={exchange.received} sent={exchange.sent} seconds={exchange.seconds:.3f} "
             f"client={exchange.client or '-'} protocol={exchange.protocol} request_id={exchange.request_id or '-'}"
         )
 
@@ -100,6 +107,9 @@ class JsonForm:
 
     def __init__(self) -> None:
         self.formatter: logging.Formatter = JsonFormatter()
+
+    def path(self, shown: str) -> str:
+        return shown
 
     def line(self, level: str, message: str, fields: Mapping[str, Any]) -> str:
         core = {"time": stamp(), "level": level.lower(), "message": whole(message)}

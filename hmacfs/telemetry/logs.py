@@ -14,7 +14,7 @@ from typing import Any
 from hmacfs.core import paths
 from hmacfs.errors import ConfigError, RequestError, StorageFailed
 from hmacfs.services.observer import Exchange, Observer
-from hmacfs.telemetry.linefile import LineFile, shut
+from hmacfs.telemetry.linefile import LineFile, LineStream, shut
 from hmacfs.telemetry.lines import FORMS, Form
 
 LOGGER = logging.getLogger("hmacfs")
@@ -56,7 +56,7 @@ def opened(level: str, file: str, form: str = "text") -> Iterator[Callable[[], N
     """
     handler: logging.Handler
     try:
-        handler = LineFile(file, "LogFile", _tell_twice) if file else logging.StreamHandler(sys.stdout)
+        handler = LineFile(file, "LogFile", _tell_twice) if file else LineStream(sys.stdout)
     except OSError as error:
         raise ConfigError(
             [f"LogFile: {file} cannot be written ({error.strerror}). Check its folder and owner."]
@@ -104,14 +104,8 @@ def is_configured() -> bool:
 def write_line(line: str) -> None:
     """One line that needs no formatting, to where the log goes. It is in the file, or on its way, when this returns."""
     for handler in LOGGER.handlers:
-        if isinstance(handler, LineFile):
+        if isinstance(handler, LineFile | LineStream):
             handler.write(line)
-        elif isinstance(handler, logging.StreamHandler):
-            try:
-                handler.stream.write(line + "\n")
-                handler.stream.flush()
-            except OSError:  # nobody reads it any more
-                handler.handleError(logging.makeLogRecord({"msg": line}))
 
 
 def event(level: int, message: str, **fields: Any) -> None:
@@ -126,6 +120,10 @@ def _tell(message: str, **fields: Any) -> None:
         write_line(_Chosen.form.line("INFO", message, fields))
 
 
+def _path(shown: str) -> str:
+    return _Chosen.form.path(shown)
+
+
 class LogObserver(Observer):
     """Writes what happens to the log: the request line at its end, and why a signature failed."""
 
@@ -137,26 +135,27 @@ class LogObserver(Observer):
         write_line(_Chosen.form.request(exchange, method))
 
     def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
-        _tell(f"Upload completed: {name} in {seconds:.1f}s", size=size)
+        _tell(f"Upload completed: {_path(name)} in {seconds:.1f}s", size=size)
 
     def upload_expired(self, name: str) -> None:
-        event(logging.INFO, f"Unfinished upload removed: {name}", reason="SessionTTL")
+        event(logging.INFO, f"Unfinished upload removed: {_path(name)}", reason="SessionTTL")
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        event(logging.INFO, f"Version removed: {name}", version=number, freed=size, reason=reason)
+        event(logging.INFO, f"Version removed: {_path(name)}", version=number, freed=size, reason=reason)
 
     def content_shared(self, name: str, saved: int) -> None:
-        event(logging.INFO, f"Content shared: {name}", saved=saved)
+        event(logging.INFO, f"Content shared: {_path(name)}", saved=saved)
 
     def sharing_failed(self, name: str, error: RequestError) -> None:
-        event(logging.WARNING, f"Content not shared: {name}", code=error.code, detail=error.detail)
+        event(logging.WARNING, f"Content not shared: {_path(name)}", code=error.code, detail=error.detail)
 
     def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         which = {"version": version} if version else {}
-        _tell(f"File removed: {name}", reason=reason, size=size, **which)
+        _tell(f"File removed: {_path(name)}", reason=reason, size=size, **which)
 
     def leftover_removed(self, kind: str, name: str) -> None:
-        event(logging.INFO, f"{kind.capitalize()} removed: {name}", reason="empty" if kind == "folder" else "orphan")
+        reason = "empty" if kind == "folder" else "orphan"
+        event(logging.INFO, f"{kind.capitalize()} removed: {_path(name)}", reason=reason)
 
     def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:
         level = logging.INFO if removed else logging.DEBUG
@@ -212,13 +211,13 @@ class LogObserver(Observer):
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, StorageFailed):
-            place = f"{paths.shown(exchange.method.encode())} {exchange.path}"
+            place = f"{paths.shown(exchange.method.encode())} {_path(exchange.path)}"
             is_denied = "EACCES" in error.detail
             advice = "this user may not use it: change its owner" if is_denied else "look after the disk"
             told = {"detail": error.detail, "advice": advice, "request_id": exchange.request_id or "-"}
             event(logging.ERROR, f"Storage failed in {place}", **told)
             return
-        message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {exchange.path}"
+        message = f"Unforeseen error in {paths.shown(exchange.method.encode())} {_path(exchange.path)}"
         LOGGER.error(message, exc_info=error, extra={"fields": {"request_id": exchange.request_id or "-"}})
 
     def collecting(self) -> None:

@@ -51,8 +51,8 @@ class MetricsObserver(Observer):
 
     def answered(self, exchange: Exchange) -> None:
         self._request(exchange.method, exchange.route).inc()
-        if exchange.received:
-            self._upload_bytes(exchange.received)
+        if exchange.kept:
+            self._upload_bytes(exchange.kept)
         if exchange.code:
             self._refused(exchange)
         elif exchange.route == SLOT and exchange.method == "GET":
@@ -68,6 +68,9 @@ class MetricsObserver(Observer):
 
     def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         self._deleted(reason)
+        self._stored(-1, -size)
+
+    def file_absorbed(self, size: int) -> None:
         self._stored(-1, -size)
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:

@@ -7,6 +7,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
 from hmacfs.errors import BadBody, RequestError, Truncated
+from hmacfs.services.observer import Exchange
 
 _INTERIM = {104: "Upload Resumption Supported"}
 
@@ -17,9 +18,11 @@ class StreamBody:
     Args:
         stream: ``flask.request.stream``. Our own worker's fills buffers and says when a sender pauses; any other is
             read, and waited for, as it comes.
+        exchange: told what arrives, and what is kept of it.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], exchange: Exchange | None = None) -> None:
+        self._exchange = Exchange("", "-", "") if exchange is None else exchange
         self._read = stream.read
         self._fill = getattr(stream, "fill", None)
         self._wait = getattr(stream, "wait", None)
@@ -29,6 +32,8 @@ class StreamBody:
         try:
             if self._fill is not None:
                 filled: int | None = self._fill(buffer)
+                if filled:
+                    self._exchange.received += filled
                 return filled
             data = self._read(len(buffer))
         except RequestError:
@@ -37,17 +42,26 @@ class StreamBody:
             raise Truncated(type(error).__name__) from error
         except Exception as error:  # gunicorn's chunk errors are plain exceptions, one class for each fault
             raise BadBody(type(error).__name__) from error
+        self._exchange.received += len(data)
         buffer[: len(data)] = data
         return len(data)
+
+    @property
+    def kept(self) -> int:
+        return self._exchange.kept
+
+    @kept.setter
+    def kept(self, count: int) -> None:
+        self._exchange.kept = count
 
     def wait(self, seconds: float) -> bool:
         """As ``services.uploads.Body`` promises; only our own worker's streams ever need it."""
         return True if self._wait is None else bool(self._wait(seconds))
 
 
-def body_of(environ: dict[str, Any]) -> StreamBody:
+def body_of(environ: dict[str, Any], exchange: Exchange) -> StreamBody:
     """The body of the request that ``environ`` describes."""
-    return StreamBody(get_input_stream(environ))
+    return StreamBody(get_input_stream(environ), exchange)
 
 
 def send_interim(environ: dict[str, Any], status: int, headers: Iterable[tuple[str, str]]) -> None:

@@ -96,8 +96,8 @@ class DraftFace:
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
         interim = self._resources.interim and _takes_104(environ)
         if is_last and length is not None and not interim:
-            entity = self._resources.uploads.receive(upload, body_of(environ))
-            exchange.received = upload.total
+            entity = self._resources.uploads.receive(upload, body_of(environ, exchange))
+            exchange.kept = upload.total
             file_headers = self._resources.file_headers(path, entity)
             return Reply(201, [_COMPLETE, *file_headers, ("Content-Length", "0")])
 
@@ -106,10 +106,9 @@ class DraftFace:
             send_interim(environ, 104, [("Location", self._resources.location(upload_id)), self._limit, version])
 
         appending = Appending(0, length, self._client, upload.wanted, is_last)
-        first = appending, body_of(environ)
+        first = appending, body_of(environ, exchange)
         progress = self._resources.resumable.create(upload, "draft", "", first, tell if interim else None)
         location = ("Location", self._resources.location(progress.secret))
-        exchange.received = progress.offset
         headers: Headers = [location, *offset_headers(progress), _completeness(progress), ("Content-Length", "0")]
         if progress.entity is not None:
             return Reply(201, [*headers, ("ETag", progress.entity.etag)])
@@ -124,11 +123,12 @@ class DraftFace:
             offset, requests.body_length(environ), self._client, requests.wanted(environ), is_last, _declared(environ)
         )
         try:
-            progress = self._resources.resumable.append(upload_id, appending, body_of(environ))
+            progress = self._resources.resumable.append(upload_id, appending, body_of(environ, exchange))
         except BodyTooLong:
             self._resources.resumable.terminate(upload_id)  # the client's idea of the file is another one than ours
+            exchange.kept = 0
             raise
-        exchange.received, exchange.is_continued = progress.offset - offset, offset > 0
+        exchange.is_continued = offset > 0 and exchange.kept > 0
         if not progress.is_complete:
             return Reply(204, [*offset_headers(progress), _INCOMPLETE])
         file_headers = self._resources.file_headers(progress.path, progress.entity)

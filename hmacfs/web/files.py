@@ -57,7 +57,6 @@ _GOING_ON = frozenset(("HEAD", "PATCH", "DELETE"))
 CLOSE_AT_ONCE = "hmacfs.close_at_once"
 """In the environ: our server closes the connection as soon as the answer is sent. Others ignore it."""
 
-_SHOWN_ID_CHARACTERS = 8
 _SHOWN_PATH_BYTES = 1200  # a little over the longest path that can be stored; longer ones are cut in the log
 
 
@@ -233,8 +232,8 @@ class Files:
         client, accepts = clientaddr.counted(exchange.client), self._site.authority.accepts
         upload = requests.upload(environ, path, client, accepts=accepts)
         exchange.protocol = upload.claim.protocol.value if upload.claim else "none"
-        entity = self._site.uploads.receive(upload, body_of(environ))
-        exchange.received = upload.total
+        entity = self._site.uploads.receive(upload, body_of(environ, exchange))
+        exchange.kept = upload.total
         return responses.created(path, self._site.prefix, entity)
 
     def _delete(self, environ: Environ, path: SlotPath, exchange: Exchange) -> Reply:
@@ -305,10 +304,5 @@ def blueprint(files: Files) -> Blueprint:
 
 
 def _shown(raw: bytes) -> str:
-    """A path for the log. Who knows the whole id of an upload may continue it: eight characters tell it apart.
-
-    That holds where something stands before it too, as a wrong prefix of a proxy does, or a slash too many.
-    """
-    before, mark, upload_id = raw.partition(UPLOADS)
-    raw = before + mark + upload_id[:_SHOWN_ID_CHARACTERS]
-    return paths.shown(raw[:_SHOWN_PATH_BYTES])
+    """A path for the log."""
+    return paths.shown(paths.without_ids(raw[: 2 * _SHOWN_PATH_BYTES])[:_SHOWN_PATH_BYTES])

@@ -65,6 +65,8 @@ def downloaded(download: Download, path: SlotPath, offload: Offload, exchange: E
     """200, 206 or 304. Where the file itself is the body, the body closes it and counts what was sent."""
     headers = _download_headers(download)
     if download.offloaded:
+        # nginx hands that one on and adds its own; the others set theirs too.
+        headers = [pair for pair in headers if pair[0] != "Accept-Ranges"]
         return Reply(200, [*headers, ("Content-Length", "0"), offload.header(path)])
     if download.status != 304:
         headers.append(("Content-Length", str(download.length)))

@@ -36,13 +36,12 @@ class SessionFace:
         sessions = self._resources.sessions
         if isinstance(said, contentrange.Ask):
             return self._told(sessions.ask(upload))
-        body = body_of(environ)
+        body = body_of(environ, exchange)
         if said is None:
             progress = sessions.put_whole(upload, body)
-            exchange.received = upload.total
         else:
             progress = sessions.put_piece(upload, Piece(said.first, said.last + 1), body, self._found)
-            exchange.received, exchange.is_continued = said.length, said.first > 0
+            exchange.is_continued = said.first > 0 and exchange.kept > 0
         return self._told(progress)
 
     def dress(self, reply: Reply, error: RequestError) -> None:  # noqa: ARG002 - whatever it was

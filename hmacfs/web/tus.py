@@ -99,9 +99,8 @@ class TusFace:
             raise BadMediaType
         first = None
         if has_body or not total:
-            first = Appending(0, requests.body_length(environ), self._client, upload.wanted), body_of(environ)
+            first = Appending(0, requests.body_length(environ), self._client, upload.wanted), body_of(environ, exchange)
         progress = self._resources.resumable.create(upload, "tus", note, first)
-        exchange.received = progress.offset
         location = ("Location", self._resources.location(progress.secret))
         return Reply(201, [_OURS, location, ("Content-Length", "0"), *offset_headers(progress)])
 
@@ -122,8 +121,8 @@ class TusFace:
     def _append(self, environ: Environ, upload_id: str, offset: int, exchange: Exchange) -> Progress:
         length = requests.body_length(environ)
         appending = Appending(offset, length, self._client, requests.wanted(environ))
-        progress = self._resources.resumable.append(upload_id, appending, body_of(environ))
-        exchange.received, exchange.is_continued = progress.offset - offset, offset > 0
+        progress = self._resources.resumable.append(upload_id, appending, body_of(environ, exchange))
+        exchange.is_continued = offset > 0 and exchange.kept > 0
         return progress
 
 

@@ -3,13 +3,15 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hmacfs.settings import keys
-from tests.cli.running import Done, config_in, hmacfs, lines, snapshot
+from tests.cli.running import Done, config_in, hmacfs, lines, run, snapshot
+from tests.cli.test_serve_errors import AS_NOBODY
 from tests.support.server import ROOT, Server, free_port
 
 WITHOUT_EFFECT = [key for key in keys() if not key.works]
@@ -162,6 +164,29 @@ def test_a_folder_that_is_a_file_is_found(key: str, tmp_path: Path) -> None:
 
 def test_a_logfile_without_a_folder_is_found(tmp_path: Path) -> None:
     assert_refused(check(config_in(tmp_path, LogFile="missing/server.log")), "LogFile", str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("key", ["LogFile", "AuditLog"])
+def test_a_log_that_is_a_folder_is_found(key: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+
+    assert_refused(check(config_in(tmp_path, **{key: "folder"})), key, str(tmp_path / "folder"), "directory")
+
+
+def test_a_log_that_this_user_may_not_write_is_found(public_folder: Path) -> None:
+    public_folder.chmod(0o777)
+    log = public_folder / "x.log"
+    log.touch(mode=0o444)
+
+    done = run((sys.executable, "-c", AS_NOBODY, "check", "--config", str(config_in(public_folder, LogFile=str(log)))))
+
+    assert_refused(done, "LogFile", str(log), "owner")
+
+
+def test_a_state_that_everybody_could_download_is_found(tmp_path: Path) -> None:
+    config = config_in(tmp_path, Secret="", StoreDir="store", StateDir="store/state")
+
+    assert_refused(check(config), "StateDir", str(tmp_path / "store/state"), "StoreDir")
 
 
 def test_a_file_that_is_not_toml_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """hmacfs secret prints what the XMPP server needs; where there is no secret yet, it makes one."""
 
+import os
 import re
 import stat
 import subprocess
@@ -21,6 +22,36 @@ def test_a_secret_of_256_bits_is_made_and_kept_for_its_owner_alone(tmp_path: Pat
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert list(kept.parent.iterdir()) == [kept]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for others")
+@pytest.mark.parametrize("command", [["secret"], ["sign", "--size", "3", "a/b"]])
+def test_root_makes_no_secret_in_a_statedir_of_the_server_s_user(command: list[str], tmp_path: Path) -> None:
+    config, state = config_in(tmp_path, StateDir="state"), tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 1, 1)
+
+    done = hmacfs(*command, "--config", config)
+
+    assert (done.returncode, done.stdout, list(state.iterdir())) == (1, "", [])
+    assert (
+        done.stderr
+        == "hmacfs: StateDir belongs to the user with number 1: run this as that user, as the server does.\n"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for others")
+def test_root_may_print_one_that_is_there(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "secret").write_text("0123456789abcdef" * 4 + "\n", encoding="ascii")
+    for path in (state, state / "secret"):
+        os.chown(path, 1, 1)
+    (state / "secret").chmod(0o600)
+
+    done = hmacfs("secret", "--config", config_in(tmp_path, StateDir="state"))
+
+    assert (done.returncode, done.stdout) == (0, "0123456789abcdef" * 4 + "\n")
 
 
 def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:

@@ -107,6 +107,14 @@ KEYS: dict[str, tuple[Callable[[Path], dict[str, Any]], list[Sequence[str]]]] = 
     ),
     "StateDir is a file": (lambda f: {"StateDir": a_file(f)}, [("StateDir", "a-file")]),
     "LogFile has no folder": (lambda f: {"LogFile": str(f / "missing" / "x.log")}, [("LogFile", "missing/x.log")]),
+    "files of ours in StoreDir": (
+        lambda f: {"StoreDir": f"{f}/s", "StateDir": f"{f}/s/state", "AuditLog": f"{f}/s/a.log"},
+        [("StateDir", "lies in StoreDir"), ("AuditLog", "lies in StoreDir")],
+    ),
+    "one file for two logs": (
+        lambda f: {"LogFile": str(f / "x.log"), "AuditLog": str(f / "x.log")},
+        [("AuditLog", "x.log", "LogFile")],
+    ),
     "unknown group": (
         lambda f: {"ListenPort": "unix:s", "UnixSocketGroup": "no-such-group"},
         [("UnixSocketGroup", "no-such-group")],

@@ -159,6 +159,7 @@ def answering(status_line: str, body: str) -> bytes:
         answering("200 OK", "<html>"),
         answering("200 OK", '{"status": "UP"}'),
         answering("200 OK", "[]"),
+        answering("200 OK", "[" * 900_000),
     ],
 )
 def test_another_server_at_that_address_is_told_as_such(tmp_path: Path, answer: bytes) -> None:

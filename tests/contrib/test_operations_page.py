@@ -97,11 +97,12 @@ def test_the_configuration_loads_and_fits_the_files_in_contrib(tmp_path: Path) -
     assert f"location /{settings.upload_sub_dir}/ {{" in nginx
     assert f'"{settings.metrics_port}"' in (ROOT / "contrib/prometheus/prometheus.yml").read_text(encoding="utf-8")
     assert values(service, "LoadCredential") == [f"secret:{settings.secret_file}"]
-    for path in (settings.store_dir, settings.state_dir):
-        assert path.startswith(f"/var/lib/{values(service, 'StateDirectory')[0]}/")
-    for path in (settings.log_file, settings.audit_log):
-        assert path.startswith(f"/var/log/{values(service, 'LogsDirectory')[0]}/")
-        assert path.endswith(".log")
+    for unit in (service, ROOT / "contrib/systemd/hmacfs-sweep.service"):
+        for path in (settings.store_dir, settings.state_dir):
+            assert path.startswith(f"/var/lib/{values(unit, 'StateDirectory')[0]}/")
+        for path in (settings.log_file, settings.audit_log):
+            assert path.startswith(f"/var/log/{values(unit, 'LogsDirectory')[0]}/")
+            assert path.endswith(".log")
 
 
 def test_the_page_says_how_far_the_dashboard_was_tried() -> None:

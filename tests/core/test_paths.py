@@ -1,6 +1,6 @@
 """Which byte strings are a slot, and how they are shown and linked (protocol, section 1)."""
 
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
@@ -202,3 +202,48 @@ def test_what_looks_like_a_mac_is_never_shown(raw: bytes) -> None:
 
     assert raw.decode()[-40:-4] not in shown
     assert "[64-hex-digits]" in shown
+
+
+ID = b"Ab3_-xYz0123456789abcdef" + b"0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b".uploads/%s", b".UPLOADS/%s", b".uploads\\%s", b".uploads//%s/", b".uploads/./x/%s", b".uploads%%2F%s"),
+        *(b".uploads%%252f%s", b".%%75ploads/%s", b"%%2euploads/%s", b"%%25252Euploads/%s", b"upload/.uploads/%s"),
+        *(b"%s", b"a/%s/b", b"a/%s.png", b".uploads/a/.uploads/%s", b".uploads\0%s", b".uploads.%s"),
+    ],
+)
+@pytest.mark.parametrize("spelled", [ID, b"".join(b"%%%02x" % each for each in ID), quote(quote(ID)).encode()])
+def test_of_an_upload_s_id_only_eight_characters_are_shown_however_it_is_spelled(path: bytes, spelled: bytes) -> None:
+    shown = unquote_to_bytes(unquote_to_bytes(paths.without_ids(path % spelled)))
+
+    assert ID[:9] not in shown
+    assert len(shown) <= len(path) + 10
+
+
+@pytest.mark.parametrize("path", [b"a/b.png", b"a/uploads/b.png", b"a/my.uploads.txt", b"100%25", b"a/b%zz", b"", b"/"])
+def test_a_path_without_an_id_is_shown_as_it_is(path: bytes) -> None:
+    assert paths.without_ids(path) == path
+
+
+def test_a_mac_in_a_path_is_left_to_who_shows_it() -> None:
+    path = b"a?v2=" + b"0123456789abcdef" * 4
+
+    assert paths.without_ids(path) == path
+
+
+@given(depth=st.integers(0, 400))
+def test_a_path_that_is_encoded_without_end_costs_little_and_shows_no_id(depth: int) -> None:
+    path = b"%" + b"25" * depth + b"2euploads/" + ID
+
+    assert ID[:9] not in paths.without_ids(path)
+
+
+def test_a_path_that_needs_many_rounds_is_not_shown_at_all() -> None:
+    path = b"/" + ID
+    for _ in range(6):
+        path = b"".join(b"%%%02x" % each for each in path)
+
+    assert paths.without_ids(path) == b"..."

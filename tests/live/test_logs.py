@@ -235,6 +235,8 @@ def test_of_an_upload_s_id_eight_characters_are_logged(formed: Server, face: str
     for before in ("/upload/", "/upload//", "/", "/wrong/"):
         request(formed, "GET", f"{before}.uploads/{resource}")
         request(formed, "BREW", f"{before}.uploads/{resource}/more")
+    for mistaken in (".uploads%252F", ".uploads%5C", ".UPLOADS/", ".%2575ploads/", ""):
+        request(formed, "HEAD", f"/upload/{mistaken}{resource}")
     upload.terminate(formed)
     upload.ask(formed)
     get(formed, f"told/{face}-last")

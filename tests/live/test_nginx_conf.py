@@ -1,14 +1,16 @@
 """contrib/nginx/hmacfs.conf in a real nginx in front of a real server: every method, any size, silent logs."""
 
+import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.live.faces import FACES, Upload
-from tests.support.http import MIB, Connection, get, head_of, mac, put, put_head, query_of, request, url_of
+from tests.support.http import MIB, Answer, Connection, get, head_of, mac, put, put_head, query_of, request, url_of
 from tests.support.nginx import Nginx
 from tests.support.polling import until
 from tests.support.server import ROOT, Server, free_port
@@ -88,6 +90,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "DirectDownloads": "X-Accel-Redirect:/stored/",
         "UploadMaxSize": LIMIT,
         "DeleteSecret": "delete-secret-0123",
+        "CORSOrigins": ["https://app.example"],
     }
     with Server(tmp_path_factory.mktemp("direct"), **keys) as running:
         yield running
@@ -97,6 +100,22 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def front(direct: Server) -> Iterator[Shipped]:
     with Shipped(direct) as proxy:
         yield proxy
+
+
+OWN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def sent_by_us(server: Server, path: str, fields: list[tuple[str, str]]) -> Answer:
+    """A GET of somebody who is no trusted proxy."""
+    with Connection(server.address, source="127.0.0.77") as connection:
+        connection.send(head_of("GET", url_of(server, path), fields))
+        return connection.read_answer()
+
+
+def comparable(answer: Answer) -> list[tuple[str, str]]:
+    """The headers but for those that belong to the connection, or to one request."""
+    its_own = ("date", "server", "connection", "x-request-id", "accept-ranges")
+    return sorted((name.lower(), value) for name, value in answer.headers if name.lower() not in its_own)
 
 
 def test_nginx_accepts_the_file_with_a_certificate(tmp_path: Path) -> None:
@@ -176,11 +195,39 @@ def test_large_files_are_sent_by_nginx_with_the_headers_that_protect_browsers(di
         "Content-Security-Policy",
         "Referrer-Policy",
         "Cross-Origin-Resource-Policy",
-        "Access-Control-Allow-Origin",
         "Content-Disposition",
     ):
         assert answer[name] == direct_small[name]
     assert request(front, "GET", "/stored/accel/file").status == 404
+
+
+@pytest.mark.parametrize("origin", ["https://app.example", "https://evil.example", ""])
+@pytest.mark.parametrize("kind", ["whole", "range", "conditional range"])
+def test_an_answer_has_the_same_headers_whoever_sends_the_file(
+    direct: Server, front: Shipped, origin: str, kind: str
+) -> None:
+    digest = hashlib.sha256(content(200_000)).hexdigest()
+    put(front, "same/file", content(200_000), "image/png", headers=[("X-Checksum", digest)])
+    fields = [("Origin", origin)] if origin else []
+    if kind != "whole":
+        fields.append(("Range", "bytes=100-499"))
+    if kind == "conditional range":
+        fields.append(("If-Range", get(direct, "same/file", method="HEAD")["ETag"]))
+
+    ours = sent_by_us(direct, "same/file", fields)
+    nginx_s = get(front, "same/file", fields)
+
+    assert nginx_s.status == ours.status
+    assert comparable(nginx_s) == comparable(ours)
+    assert nginx_s.all("Accept-Ranges") == (["bytes"] if kind == "whole" else [])
+    assert OWN_ID.fullmatch(nginx_s["X-Request-ID"])
+
+
+def test_the_request_id_is_nginx_s_word_and_not_the_client_s(direct: Server, front: Shipped) -> None:
+    get(front, "whose/id", [("X-Request-ID", "chosen-by-a-client")])
+
+    until(lambda: direct.lines("GET whose/id"), "the request is logged")
+    assert re.search(r" request_id=[0-9a-f]{32}$", direct.lines("GET whose/id")[0])
 
 
 def test_a_file_above_the_limit_is_refused_before_its_body(front: Shipped) -> None:
@@ -275,12 +322,18 @@ def test_no_query_string_and_no_upload_id_is_in_nginx_s_logs(direct: Server, fro
     locations = [tus_location(slot), draft_location(Slot(front, "quiet/other", 1000))]
     for location in locations:
         request(front, "HEAD", location, [("Tus-Resumable", "1.0.0")])
-        request(front, "HEAD", location.replace(".uploads", "%2Euploads"), [("Tus-Resumable", "1.0.0")])
+        for spelled in ("%2Euploads/", ".%75ploads/", ".uploads%2f", ".uploads%252F", ".UPLOADS/", ".uploads\\"):
+            request(front, "HEAD", location.replace(".uploads/", spelled), [("Tus-Resumable", "1.0.0")])
+        encoded = "".join(f"%{ord(each):02x}" for each in location.rsplit("/", 1)[1])
+        request(front, "HEAD", f"/upload/.uploads/{encoded}")
     put(front, "quiet/right", b"x")
     request(front, "PUT", f"/upload/quiet/wrong?{WRONG}", [("Content-Length", "1")], b"x")
     with Connection(front.address) as connection:
         connection.send(put_head(front, "quiet/large", LIMIT + 1))
         connection.read_head()
+    for query_in_path in ("%3Fv2=", "%253Fv2%253D", ";v2="):
+        request(front, "GET", f"/upload/quiet/right{query_in_path}{'0' * 64}")
+    request(front, "GET", "/upload/quiet/%C3%A4%20%26%40.txt")
     request(front, "GET", f"/elsewhere?{WRONG}")
     with Alone(direct) as alone:
         put(alone, "quiet/unreachable", b"x")
@@ -291,8 +344,10 @@ def test_no_query_string_and_no_upload_id_is_in_nginx_s_logs(direct: Server, fro
     assert '"/upload/quiet/right" 201' in text
     assert '"/upload/quiet/unreachable" 502' in text
     assert '"/upload/.uploads/..."' in text
+    assert '"/upload/quiet/%C3%A4%20%26%40.txt" 404' in text
     for location in locations:
-        assert location.rsplit("/", 1)[1] not in text
+        upload_id = location.rsplit("/", 1)[1]
+        assert upload_id[9:] not in unquote(text)
     for path, size in (("quiet/right", 1), ("quiet/large", LIMIT + 1), ("quiet/unreachable", 1)):
         assert query_of(front, path, size)[-64:] not in text
     assert "0" * 64 not in text

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http import get, put, url_of
+from tests.support.http import get, mac, put, url_of
 from tests.support.http import request as send
+from tests.support.metrics import scrape
+from tests.support.polling import until
 from tests.support.server import Server
 from tests.support.slot import Slot, content, fresh_token
 
@@ -51,6 +53,31 @@ def test_an_equal_body_is_201_with_the_same_tag_and_no_version(server: Server) -
 
     assert (again.status, again["ETag"]) == (201, first["ETag"])
     assert len(versions_of(server)) == before
+
+
+def test_the_figures_of_the_store_are_those_of_the_disk_whatever_is_replaced(tmp_path: Path) -> None:
+    deleted = "delete-secret-0123456789abcdef"
+    with Server(tmp_path, EnableVersioning=True, MaxVersions=2, DeleteSecret=deleted, NumCores=2) as busy:
+        for body in (b"a" * 1000, b"a" * 1000, *(b"%d" % number * 500 for number in range(4))):
+            assert put(busy, "a/b.txt", body).status == 201
+        until(lambda: figures_of(busy) == on_disk(busy), "the figures are right")
+
+        token = mac(busy.secret, f"a/b.txt\0{deleted}".encode())
+        assert send(busy, "DELETE", f"/upload/a/b.txt?token={token}").status == 204
+        until(lambda: figures_of(busy) == (0, 0), "nothing is left")
+
+
+def figures_of(server: Server) -> tuple[float, float]:
+    """Files and bytes of the store, as the metrics tell them."""
+    told = scrape(server)
+    return told.value("hmac_file_server_store_files"), told.value("hmac_file_server_store_bytes")
+
+
+def on_disk(server: Server) -> tuple[int, int]:
+    """The same, as they are."""
+    found = [path for path in server.store_dir.rglob("*") if path.is_file()]
+    ours = [path for path in found if ".hmacfs" not in path.parts or path.name.isdigit()]
+    return len(ours), sum(path.stat().st_size for path in ours)
 
 
 def test_max_versions_bounds_what_is_kept(server: Server) -> None:

@@ -52,6 +52,10 @@ class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int]] = []
         self.pruned: list[tuple[str, int, int, str]] = []
+        self.absorbed: list[int] = []
+
+    def file_absorbed(self, size: int) -> None:
+        self.absorbed.append(size)
 
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
         self.pruned.append((name, number, size, reason))
@@ -62,6 +66,8 @@ class Told(Observer):
 
 class StallingBody:
     """A body that brings its first bytes and then nothing, until it is told what follows."""
+
+    kept = 0
 
     def __init__(self, begun: bytes) -> None:
         self._ready = threading.Condition()

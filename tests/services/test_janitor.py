@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,13 @@ class Yard:
         return Moment(time.time() + self.ahead, time.monotonic() + self.steady, self.boot)
 
     def janitor(
-        self, interval: float = 1000.0, holder: str = "here", tidying: float | None = None, *, removes: bool = True
+        self,
+        interval: float = 1000.0,
+        holder: str = "here",
+        tidying: float | None = None,
+        *,
+        removes: bool = True,
+        counted: Callable[[int], None] | None = None,
     ) -> Janitor:
         store, storage = str(self.shelf.store), self.shelf.storage
         graves = LocalGraves(store, storage.disk)
@@ -73,7 +79,7 @@ class Yard:
         grounds = Grounds(LocalShelf(storage, store, graves), leftovers, graves, self.shelf.partials)
         means = Means(grounds, self.policy, self.recorder, self.told, time.monotonic, removes)
         schedule = Schedule(interval, interval if tidying is None else tidying)
-        return Janitor(means, SweepFile(store), self.tier, holder, schedule, self.clocks)
+        return Janitor(means, SweepFile(store), self.tier, holder, schedule, self.clocks, counted=counted)
 
     def later(self, seconds: float) -> None:
         """Time passes, on every clock."""
@@ -124,6 +130,18 @@ def test_an_expired_upload_goes_from_disk_and_state_and_is_told(yard: Yard) -> N
     assert yard.told.expired == ["a/b.jpg"]
     assert yard.known() == set()
     assert yard.shelf.names() == []
+
+
+def test_each_look_tells_when_the_store_was_last_counted_whoever_did_it(yard: Yard) -> None:
+    told: list[int] = []
+    here = yard.janitor(holder="here", counted=told.append)
+    here.look()
+    yard.later(500)
+    yard.janitor(holder="there").sweep()
+
+    here.look()
+
+    assert 500_000 <= told[1] - told[0] < 600_000
 
 
 def test_all_slots_of_a_store_are_swept_in_one_go(yard: Yard) -> None:

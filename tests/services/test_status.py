@@ -1,6 +1,7 @@
 """A status goes over JSON and comes back, also between versions."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -73,6 +74,11 @@ def test_a_newer_server_may_say_more() -> None:
         {**status_object(FULL), "tiers": [{}]},
         {**status_object(FULL), "store": {"files": 5}},
         {name: value for name, value in status_object(FULL).items() if name != "sweep"},
+        *({**status_object(FULL), "uptime": uptime} for uptime in (-5, "x", True, 1.5, 10**400, None)),
+        *({**status_object(FULL), "cpu": cpu} for cpu in (math.inf, math.nan, "x", [])),
+        {**status_object(FULL), "condition": 5},
+        {**status_object(FULL), "tiers": [{"name": ["redis"]}]},
+        {**status_object(FULL), "store": {**status_object(FULL)["store"], "files": None}},
     ],
 )
 def test_anything_else_is_no_status(values: Any) -> None:

@@ -84,6 +84,24 @@ def test_a_version_that_an_upload_pushes_out_is_told(make: Make) -> None:
     assert house.told.pruned == [("a/b.jpg", 1, 100, "MaxVersions"), ("a/b.jpg", 2, 150, "MaxVersions")]
 
 
+@pytest.mark.usefixtures("each_way")
+def test_an_equal_file_and_one_whose_forerunner_is_not_kept_are_told_as_none_more_in_the_store(make: Make) -> None:
+    house = make(versions={"most": 0})
+    for content in (RIGHT, RIGHT, LONGER):
+        plain(house, content)
+
+    assert house.told.absorbed == [100, 100]
+    assert kept(house) == []
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_file_whose_forerunner_is_kept_is_one_more_in_the_store(house: House) -> None:
+    for content in (RIGHT, LONGER):
+        plain(house, content)
+
+    assert house.told.absorbed == []
+
+
 def test_a_version_that_an_upload_in_pieces_pushes_out_is_told(make: Make) -> None:
     house = make(versions={"most": 1})
     for size in (100, 150):

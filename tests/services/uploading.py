@@ -75,6 +75,8 @@ class ScriptedBody:
         clock: moved on by silences.
     """
 
+    kept = 0
+
     def __init__(self, *script: Step, clock: Clock | None = None) -> None:
         self.script = list(script)
         self.asked = 0

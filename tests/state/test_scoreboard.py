@@ -364,15 +364,54 @@ def test_a_worker_that_is_gone_does_nothing_any_more_and_what_it_stored_is_there
 
 
 def test_the_store_holds_what_a_sweep_counted_and_what_came_and_went_since() -> None:
-    board = Scoreboard(4)
+    now = 1.0
+    board = Scoreboard(4, lambda: now)
     board.add_stored(3, 300)  # before the sweep, which counts it
-    assert board.stored(mark=1000, files=10, count=1000) == (10, 1000)
-
+    now = 2.0
     board.add_stored(1, 50)
     board.add_stored(-2, -200)
 
-    assert board.stored(mark=1000, files=10, count=1000) == (9, 850)
-    assert board.stored(mark=2000, files=9, count=840) == (9, 840)
+    assert board.stored(mark=1500, files=10, count=1000) == (9, 850)
+    now = 3.0
+    assert board.stored(mark=3000, files=9, count=840) == (9, 840)
+
+
+def test_what_came_between_a_sweep_and_the_first_look_at_its_note_is_counted() -> None:
+    now = 1.0
+    board = Scoreboard(2, lambda: now)
+    for slot, moment in ((0, 1.0), (0, 5.0), (1, 4.0), (1, 6.0)):
+        now = moment
+        board.bind(slot)
+        board.add_stored(1, 10)
+
+    before, after = board.stored(mark=4500, files=2, count=20), board.stored(mark=5500, files=3, count=30)
+
+    assert (before, after) == ((4, 40), (4, 40))
+
+
+def test_a_server_that_starts_behind_a_sweep_counts_everything_of_its_own() -> None:
+    board = Scoreboard(1)
+    board.add_stored(1, 10)
+
+    assert board.stored(mark=1000, files=5, count=50) == (6, 60)
+
+
+def test_a_note_that_nobody_looked_at_for_long_counts_from_the_oldest_moment_that_is_remembered() -> None:
+    now = 1.0
+    board = Scoreboard(1, lambda: now)
+    for _ in range(5000):
+        now += 1.0
+        board.add_stored(1, 10)
+
+    assert board.stored(mark=1500, files=0, count=0) == (4095, 40950)
+
+
+def test_files_of_the_same_moment_take_one_place_in_the_memory_of_a_slot() -> None:
+    board = Scoreboard(1, lambda: 1.0)
+    for _ in range(5000):
+        board.add_stored(1, 10)
+
+    assert board.stored(mark=990, files=0, count=0) == (5000, 50000)
 
 
 def test_a_stop_is_seen_by_every_worker() -> None:

@@ -1,13 +1,15 @@
 """A log file that cannot be written costs lines, and nothing else."""
 
+import io
 import logging
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from hmacfs.telemetry import linefile
-from hmacfs.telemetry.linefile import LineFile
+from hmacfs.telemetry.linefile import LineFile, LineStream
 
 
 @pytest.fixture
@@ -24,6 +26,53 @@ def test_lines_of_both_ways_are_in_the_file_at_once(tmp_path: Path, told: list[s
     assert (tmp_path / "log").read_text(encoding="utf-8") == "first\nsecond\n"
     assert told == []
     file.close()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_of_a_stream_has_not_is_escaped(encoding: str) -> None:
+    raw = io.BytesIO()
+    out = LineStream(io.TextIOWrapper(raw, encoding=encoding))
+
+    out.write("a/日本.txt \udc80")
+    out.handle(logging.makeLogRecord({"msg": "b/日本.txt"}))
+
+    shown = "日本" if encoding == "utf-8" else "\\u65e5\\u672c"
+    assert raw.getvalue().decode(encoding) == f"a/{shown}.txt \\udc80\nb/{shown}.txt\n"
+
+
+def test_a_stream_that_is_closed_loses_the_line_and_raises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    out = LineStream(stream)
+    stream.close()
+
+    out.write("lost")
+
+    assert "Logging error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o640), (0o077, 0o600), (0, 0o640)])
+def test_a_new_file_is_closed_to_others_whatever_the_umask_and_stays_so_when_opened_anew(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        file = LineFile(str(tmp_path / "log"), "LogFile")
+        os.rename(tmp_path / "log", tmp_path / "log.1")
+        file.reopen()
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("log", "log.1")] == [mode, mode]
+    file.close()
+
+
+def test_a_file_that_is_there_keeps_the_mode_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "log").touch(mode=0o644)
+    (tmp_path / "log").chmod(0o604)
+
+    LineFile(str(tmp_path / "log"), "LogFile").close()
+
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o604
 
 
 def test_a_full_disk_is_told_once_a_minute_and_raises_nothing(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

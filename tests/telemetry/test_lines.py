@@ -2,11 +2,12 @@
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hmacfs.core import paths
@@ -139,3 +140,34 @@ def test_no_path_method_or_detail_forges_a_request_line(raw: bytes, method: str,
     assert text.count(" status=400 code=bad-path") == 1
     assert (found["method"], found["path"], found["status"]) == (shown, paths.shown(raw), 400)
     assert found["message"] == f"Incoming request: {shown} {paths.shown(raw)}"
+
+
+WORD = r'(?:"(?:[^"\\]|\\.)*"|[^\s"=]+)'
+REQUEST_LINE = re.compile(rf"INFO\[\S+\] Incoming request: (\S+) ({WORD})((?: [a-z_]+={WORD})+)")
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.sampled_from([b"=", b"status=201", b"client=::1", b" ", b'"', b"\\", b"/", b"a"])).map(b"".join),
+    )
+)
+@example(b"status=201")
+@example(b"")
+def test_a_request_line_reads_back_whatever_its_path_looks_like(raw: bytes) -> None:
+    shown = paths.shown(raw)
+
+    text = TEXT.request(exchange(path=shown, status=404, code="not-found"), "GET")
+
+    found = REQUEST_LINE.fullmatch(text)
+    assert found is not None
+    method, path, rest = found.groups()
+    assert (method, json.loads(path) if path.startswith('"') else path) == ("GET", shown)
+    names = ["status", "code", "received", "sent", "seconds", "client", "protocol", "request_id"]
+    assert re.findall(rf" ([a-z_]+)={WORD}", rest) == names
+    assert rest.startswith(" status=404 ")
+
+
+@pytest.mark.parametrize(("path", "shown"), [("a/b", "a/b"), ("a/b=c", '"a/b=c"'), ("", '""')])
+def test_only_a_path_that_could_be_taken_for_a_field_stands_in_quotes_and_only_in_text(path: str, shown: str) -> None:
+    assert (TEXT.path(path), JSON.path(path)) == (shown, path)

@@ -349,8 +349,12 @@ def test_a_completed_upload_is_one_line(file: Path) -> None:
     logs.configure("info", str(file))
 
     LogObserver().upload_completed("a/b%20c", 5, 1.26)
+    LogObserver().upload_completed("size=7", 5, 1.26)
 
-    assert lines(file)[0].partition("] ")[2] == "Upload completed: a/b%20c in 1.3s size=5"
+    assert [line.partition("] ")[2] for line in lines(file)] == [
+        "Upload completed: a/b%20c in 1.3s size=5",
+        'Upload completed: "size=7" in 1.3s size=5',
+    ]
 
 
 @pytest.mark.parametrize(

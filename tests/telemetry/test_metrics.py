@@ -131,7 +131,7 @@ def test_buckets_are_those_that_were_promised(house: House) -> None:
 
 def test_an_upload_counts_with_its_bytes_its_size_and_its_time(house: House) -> None:
     house.observer.upload_completed("a", 2000, 0.3)
-    house.answered("PUT", 201, received=2000)
+    house.answered("PUT", 201, kept=2000)
 
     told = house.told()
 
@@ -200,13 +200,20 @@ def test_an_error_counts_by_what_was_tried_and_its_code(
 
 
 def test_a_body_that_goes_on_counts_as_resumed(house: House) -> None:
-    house.answered("PATCH", 204, route=UPLOAD, received=10, is_continued=True)
-    house.answered("PATCH", 204, route=UPLOAD, received=10)
+    house.answered("PATCH", 204, route=UPLOAD, received=10, kept=10, is_continued=True)
+    house.answered("PATCH", 204, route=UPLOAD, received=10, kept=10)
 
     told = house.told()
 
     assert told.value("hmac_file_server_resumed_uploads_total") == 1
     assert told.value("hmac_file_server_upload_bytes_total") == 20
+
+
+def test_bytes_count_that_were_kept_of_a_refused_body_and_those_that_were_not_do_not(house: House) -> None:
+    house.answered("PATCH", 400, errors.Truncated.code, UPLOAD, received=10, kept=7)
+    house.answered("PUT", 201, received=5)
+
+    assert house.told().value("hmac_file_server_upload_bytes_total") == 7
 
 
 def test_rate_limits_bans_and_signatures_count(house: House) -> None:
@@ -232,6 +239,13 @@ def test_deleted_files_count_by_reason_and_leave_the_store(house: House) -> None
     for reason in ("FileTTL", "MaxVersions", "DELETE"):
         assert told.value("hmac_file_server_files_deleted_total", reason=reason) == 1
     assert house.stored == [(-1, -10), (-1, -20), (-1, -5)]
+
+
+def test_a_published_file_that_is_none_more_leaves_the_store_as_it_was(house: House) -> None:
+    house.observer.upload_completed("a", 10, 0.1)
+    house.observer.file_absorbed(10)
+
+    assert house.stored == [(1, 10), (-1, -10)]
 
 
 def test_a_change_of_tiers_is_a_failover_and_a_tier_that_dies_an_error(house: House) -> None:

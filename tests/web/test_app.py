@@ -271,6 +271,24 @@ def test_what_was_stored_is_served(house: House, size: int) -> None:
     assert [told.sent for told in house.told.answers] == [0, size]
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_what_arrived_of_a_refused_body_is_told_and_nothing_of_it_as_kept(house: House, size: int) -> None:
+    refused = house.put("a/b", bytes(size), HTTP_X_CHECKSUM="0" * 64)
+    stored = house.put("a/b", bytes(size))
+
+    told = [(answer.received, answer.kept) for answer in house.told.answers]
+    assert (refused.status[:3], stored.status[:3], told) == ("400", "201", [(size, 0), (size, size)])
+
+
+def test_a_piece_that_is_repeated_arrives_and_is_neither_kept_nor_a_continuation(house: House) -> None:
+    for first in (0, 5, 5):
+        fields = {"HTTP_CONTENT_RANGE": f"bytes {first}-{first + 4}/10", "HTTP_X_SESSION_TOKEN": "token-of-client-1"}
+        house.call(house.environ("PUT", "/upload/a/b", body=b"01234", query=signed("a/b", 10), **fields))
+
+    told = [(answer.received, answer.kept, answer.is_continued) for answer in house.told.answers]
+    assert told == [(5, 5, False), (5, 5, True), (5, 0, False)]
+
+
 @pytest.mark.parametrize("path", ["a/small", "a/large"])
 def test_a_head_is_a_get_without_its_body(house: House, path: str) -> None:
     house.put("a/small", b"0123456789")

@@ -16,7 +16,7 @@ def id_of(given: str | None, peer: str = PROXY) -> str:
     return RequestIds(ProxyTrust(["127.0.0.1", "unix:"])).of(environ)
 
 
-@pytest.mark.parametrize("given", ["12345678", "a" * 64, "8f14e45f-ceea-467f-a83e-001b7b5f6f3e", "A.b_c-d.9"])
+@pytest.mark.parametrize("given", ["12345678", "g" * 64, "a" * 63, "8f14e45f-ceea-467f-a83e-001b7b5f6f3e", "A.b_c-d.9"])
 @pytest.mark.parametrize("peer", [PROXY, ""])
 def test_a_trusted_proxy_s_id_is_taken(given: str, peer: str) -> None:
     assert id_of(given, peer) == given
@@ -24,7 +24,10 @@ def test_a_trusted_proxy_s_id_is_taken(given: str, peer: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "1234567", "a" * 65, "two words", "12345678\n", "1234567\u2028", "12345678,12345678", "\x1b[31mred", "é" * 8],
+    [
+        *("", "1234567", "a" * 65, "two words", "12345678\n", "1234567\u2028", "12345678,12345678", "\x1b[31mred"),
+        *("é" * 8, "0123456789abcdef" * 4, "0123456789ABCDEF" * 4),
+    ],
 )
 def test_one_that_is_not_well_formed_is_replaced(given: str) -> None:
     assert OWN.fullmatch(id_of(given))
