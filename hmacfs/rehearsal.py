@@ -35,10 +35,11 @@ class Rehearsal:
         self._path = path
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
-        command = [sys.executable, "-m", "hmacfs.rehearsal", path]
+        # -P: what lies in the working directory, which may be the store, is no program.
+        command = [sys.executable, "-P", "-m", "hmacfs.rehearsal", path]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the attempt
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+            command, env=_environment(), stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
         )
 
     def problems(self) -> list[str] | None:
@@ -66,6 +67,13 @@ class Rehearsal:
         self._process.kill()
         self._process.wait()
         self._output.close()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, in which this package is found also where it is not installed."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    before = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((home, before)) if before else home}
 
 
 def problems(path: str) -> list[str]:

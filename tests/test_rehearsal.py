@@ -59,3 +59,15 @@ def test_one_that_takes_too_long_is_broken_off(config: Path) -> None:
 
 def test_who_wants_to_wait_gets_the_same_answer(config: Path) -> None:
     assert rehearsal.problems(str(config)) == []
+
+
+def test_what_lies_in_the_working_directory_is_no_program(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the store, and then the file is somebody's upload."""
+    (tmp_path / "here/hmacfs").mkdir(parents=True)
+    for name in ("hmacfs/__init__.py", "secrets.py"):
+        (tmp_path / "here" / name).write_text("raise SystemExit(77)")
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert rehearsal.problems(str(config)) == []
