@@ -372,7 +372,9 @@ class Journal:
         """Everything that ``records`` recorded is on disk now."""
         for record in records:
             end = self._span(record)[1]
-            if not self.is_believed(record):  # its writer went with the old boot
+            if not self.is_believed(record):
+                if not record.is_closed and not self._is_left(record):
+                    continue  # another host writes it, which shares the store and has a boot of its own
                 self._set(record.index, _END, end)
                 self._set(record.index, _BOOT, self._boot)
                 self._set(record.index, _STATE, _CLOSED)

@@ -495,6 +495,22 @@ def test_what_came_after_a_look_is_not_called_durable(make: Make) -> None:
     assert make(boot=NEXT_BOOT).extents().spans == [(0, 10)]
 
 
+def test_a_record_that_another_host_writes_is_left_to_it(make: Make) -> None:
+    """Hosts that share a store have boots of their own; the lock tells that the writer is alive."""
+    there, here = make(), make(boot=NEXT_BOOT, begun=False)
+    assert there.try_lock(0, 100)
+    index = there.add(0, 100)
+    there.set_end(index, 10)
+
+    here.make_durable(here.records())
+    here.tidy()
+    assert here.add(100, 200) != index
+    there.set_end(index, 60)
+
+    assert there.extents().spans == [(0, 60)]
+    assert here.extents().spans == []
+
+
 def test_the_tag_of_a_boot_is_never_that_of_no_boot() -> None:
     assert module.boot_tag() == module.boot_tag()
     assert module.boot_tag() & 1
