@@ -62,6 +62,7 @@ COUNTERS = (
     Family(OURS + "bans_total", "Addresses that were banned."),
     Family(OURS + "rate_limited_total", "Requests over RequestRateLimit."),
     Family(OURS + "files_deleted_total", "Files and old versions that were deleted, by reason.", ("reason",)),
+    Family(OURS + "deduplicated_bytes_total", "Bytes that were freed because another file has the same content."),
     Family(OURS + "backend_errors_total", "How often a tier of shared state was found dead.", ("backend",)),
     Family(OURS + "state_failovers_total", "How often another tier of shared state began to serve a worker."),
 )

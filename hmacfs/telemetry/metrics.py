@@ -35,6 +35,7 @@ class MetricsObserver(Observer):
         self._upload_seconds = counters.histogram("upload_duration_seconds").observe
         self._upload_size = counters.histogram("upload_size_bytes").observe
         self._resumed = counters.counter("resumed_uploads_total").inc
+        self._deduplicated = counters.counter("deduplicated_bytes_total").inc
         self._downloads = counters.counter("downloads_total").inc
         self._download_errors = counters.counter("download_errors_total").inc
         self._download_bytes = counters.counter("download_bytes_total").inc
@@ -76,6 +77,9 @@ class MetricsObserver(Observer):
     def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
         self._deleted(reason)
         self._stored(-1, -size)
+
+    def content_shared(self, name: str, saved: int) -> None:
+        self._deduplicated(saved)
 
     def signature_refused(self, exchange: Exchange, reason: str, size: int, content_type: str) -> None:
         protocol = exchange.protocol if exchange.protocol in families.PROTOCOLS else OTHER

@@ -12,12 +12,13 @@ SERVED = {
             *("goroutines", "upload_size_bytes", "errors_total", "auth_failures_total", "bans_total", "bans_active"),
             *("rate_limited_total", "transfers_active", "sessions_active", "resumed_uploads_total"),
             *("store_bytes", "store_files", "store_free_bytes", "files_deleted_total", "versions_kept"),
+            "deduplicated_bytes_total",
             *("backend_up", "backend_errors_total", "state_failovers_total"),
             *("disk_queue_seconds", "fsync_duration_seconds", "build_info"),
         )
     ),
 }
-"""The specification's names; a histogram's series end in one of HISTOGRAM."""
+"""The specification's names, and what deduplication saves; a histogram's series end in one of HISTOGRAM."""
 
 HISTOGRAMS = {
     f"hmac_file_server_{name}"

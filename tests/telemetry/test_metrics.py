@@ -50,6 +50,7 @@ hmac_file_server_store_bytes gauge
 hmac_file_server_store_files gauge
 hmac_file_server_store_free_bytes gauge
 hmac_file_server_files_deleted_total counter reason
+hmac_file_server_deduplicated_bytes_total counter
 hmac_file_server_versions_kept gauge
 hmac_file_server_backend_up gauge backend
 hmac_file_server_backend_errors_total counter backend
@@ -58,7 +59,7 @@ hmac_file_server_disk_queue_seconds histogram
 hmac_file_server_fsync_duration_seconds histogram
 hmac_file_server_build_info gauge version
 """
-"""The table of the specification: name, type, labels."""
+"""The table of the specification, and what deduplication saves: name, type, labels."""
 
 ROUTES = {SLOT: "/upload/<path>", UPLOAD: "/upload/.uploads/<id>", OTHER: OTHER, "/metrics": "/metrics"}
 
@@ -197,6 +198,13 @@ def test_an_error_counts_by_what_was_tried_and_its_code(
     assert told.value("hmac_file_server_errors_total", operation=operation, code="bad-signature") == 1
     for name in ("hmac_file_server_upload_errors_total", "hmac_file_server_download_errors_total"):
         assert told.value(name) == (name == counter)
+
+
+def test_what_shared_content_saves_is_counted(house: House) -> None:
+    house.observer.content_shared("a/b", 1000)
+    house.observer.content_shared("a/c", 234)
+
+    assert house.told().value("hmac_file_server_deduplicated_bytes_total") == 1234
 
 
 def test_a_body_that_goes_on_counts_as_resumed(house: House) -> None:
