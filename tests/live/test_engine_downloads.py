@@ -221,7 +221,7 @@ NAMES = [
     "plain.bin",
     "with some spaces.bin",
     "Grüße aus Köln.bin",
-    "question?mark=1.bin",
+    "mark=1?question.bin",
     "percent%41sign.bin",
     "percent%2Fslash.bin",
     "a+b.bin",

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.http import get, mac, put, request, sign_v2, url_of
 from tests.support.leaks import Kind
+from tests.support.polling import until
 from tests.support.server import Server, tree
 
 
@@ -110,6 +111,7 @@ def test_a_backslash_is_an_ordinary_byte(server: Server) -> None:
 def test_a_query_character_in_percent_form_belongs_to_the_path(server: Server) -> None:
     assert put(server, "what?/v=1&v2=2#frag", b"x").status == 201
     assert (server.store_dir / "what?" / "v=1&v2=2#frag").read_bytes() == b"x"
+    until(lambda: server.lines('PUT "what?'), "the request is logged, within the test that may show it")
 
 
 def test_a_path_at_the_limits_is_stored(server: Server) -> None:
