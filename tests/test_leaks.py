@@ -232,7 +232,7 @@ def test_a_server_that_logs_the_query_string_fails_the_test_that_sent_it(
     assert "1 passed, 1 error" in told, told
     line = next(line for line in told.split("\n") if "shows a query string" in line)
     assert line.startswith("logfile of hmacfs serve (server.log")
-    assert "PUT "a/b<query string>" status=201" in line
+    assert 'PUT "a/b<query string>" status=201' in line
     assert "v2=" not in told
 
 
