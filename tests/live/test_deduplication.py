@@ -38,7 +38,8 @@ def test_every_file_has_a_digest_then(server: Server) -> None:
     put(server, "digest/a.bin", b"hello")
 
     assert "sha-256=:" in get(server, "digest/a.bin")["Repr-Digest"]
-    assert (server.store_dir / ".hmacfs/content").joinpath(sha256(b"hello").hexdigest()[:2]).is_dir()
+    known = (server.store_dir / ".hmacfs/content").joinpath(sha256(b"hello").hexdigest()[:2])
+    until(known.is_dir, "its content is known, behind the answer")
 
 
 def test_files_of_other_types_are_left_apart(server: Server) -> None:
