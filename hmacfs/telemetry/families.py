@@ -85,7 +85,10 @@ GAUGES = (
     Family(OURS + "sessions_active", "Unfinished uploads that can go on."),
     Family(OURS + "bans_active", "Addresses that are banned."),
     Family(OURS + "store_bytes", "Bytes in the store: as of the last sweep, and what came and went since."),
-    Family(OURS + "store_files", "Files in the store, old versions included: likewise."),
+    Family(
+        OURS + "store_files",
+        "Files in the store, old versions included: as of the last sweep, and what came and went since.",
+    ),
     Family(OURS + "versions_kept", "Old versions, as of the last sweep."),
     Family(OURS + "store_free_bytes", "Free bytes of the store's filesystem."),
     Family(OURS + "backend_up", "Whether a tier of shared state answers.", ("backend",)),
