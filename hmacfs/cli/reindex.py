@@ -112,8 +112,9 @@ class Reindexing:
             self._rows.append(found)
             return
         found = replace(found, expires_at=found.expires_at or row.expires_at)
-        if replace(found, digest=found.digest or row.digest, stored_at=row.stored_at) != row:
-            self._rows.append(found)
+        if replace(found, digest=found.digest or row.digest, stored_us=row.stored_us) != row:
+            # What lies on the disk is right, whatever the row says of when: a clock may have been wrong.
+            self._rows.append(replace(found, stored_us=max(found.stored_us, row.stored_us)))
 
     def _found(self, slot: SlotPath, named: str = "") -> FileRow | None:
         """The row that a file on the disk should have; None where there is none. Args: named: its uploader, where the
@@ -131,7 +132,7 @@ class Reindexing:
             content_type,
             metadata.sha256,
             self.uploader_of(slot, metadata.uploader or named),
-            entity.modified,
+            entity.stored_us,
             metadata.expires_at,
         )
 

@@ -32,6 +32,7 @@ STOP_SECONDS = 2.0
 """For writing what is queued when the process ends."""
 
 _FILE, _GONE, _SESSION, _SETTLED, _GIVEN_BACK = range(5)
+_ORDERED = frozenset({_FILE, _SESSION})
 _SUBJECTS = {_FILE: 0, _GONE: 0, _SESSION: 1, _SETTLED: 2, _GIVEN_BACK: 3}
 """Facts of one subject about the same name supersede each other."""
 
@@ -48,8 +49,8 @@ class State(Catalog, Sessions, Accounts, Protocol):
 class Recorder:
     """Queues facts and writes them in batches, in their order, from a thread of its own (under gevent: a greenlet).
 
-    Make it in the process that serves; nothing runs before ``start``. Facts of uploads have an order of their own
-    (``state.base.rank``), because other workers have facts of the same upload and write them when they like.
+    Make it in the process that serves; nothing runs before ``start``. Facts of files and of uploads have an order
+    of their own (``state.base.rank``), because other workers have facts of the same and write them when they like.
 
     Args:
         state: where facts are written, never on a request.
@@ -190,7 +191,7 @@ class Recorder:
             kind, name, said = self._facts.popleft()
             subject = (_SUBJECTS[kind], name)
             known = batch.pop(subject, None)
-            if kind == _SESSION and known is not None:  # a request may look at its upload and tell of it later
+            if known is not None and known[0] == kind and kind in _ORDERED:  # who knew it first may tell of it later
                 said = newest([known[2], said])[name]
             batch[subject] = (kind, name, said)
         return batch

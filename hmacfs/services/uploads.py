@@ -109,7 +109,7 @@ class Uploads:
             metadata.content_type or "",
             metadata.sha256,
             self._quotas.uploader(path, metadata.uploader),
-            int(self._clocks.wall()),
+            entity.stored_us,
             metadata.expires_at,
         )
         self._recorder.file_stored(row)

@@ -10,7 +10,7 @@ Drivers' errors are translated once, in the adapter: StateUnavailable is the onl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hmacfs.core.bans import Ban
 from hmacfs.errors import StateUnavailable
@@ -38,7 +38,7 @@ class FileRow:
         size: bytes.
         digest: SHA-256 of the content as 64 hex digits; empty where it was not computed.
         uploader: who sent it, as far as the signature tells; empty otherwise.
-        stored_at: Unix seconds.
+        stored_us: Unix microseconds.
         expires_at: Unix seconds, 0 for never by claim.
     """
 
@@ -47,7 +47,7 @@ class FileRow:
     content_type: str
     digest: str
     uploader: str
-    stored_at: int
+    stored_us: int
     expires_at: int
 
 
@@ -78,23 +78,38 @@ class SessionRow:
 END_SECONDS = 600
 """How long the end of an upload is remembered: longer than a worker may hold back what it knew of it before."""
 
-ORDER = ("started_ms", "is_over", "offset", "expires_at")
+FILE_ORDER = ("stored_us",)
+"""What makes one row of a path newer than another. The worker that stored a file may tell of it when another one has
+replaced it already."""
+
+SESSION_ORDER = ("started_ms", "is_over", "offset", "expires_at")
 """What makes one row of a key newer than another, the weightiest first. No fact of an upload takes one of these back,
 so every process can tell which of two rows is newer, in whatever order they come. But a power cut may take back bytes
 that had not been synced: then a row says too much until its upload has got as far again."""
 
+Row = FileRow | SessionRow
+SomeRow = TypeVar("SomeRow", FileRow, SessionRow)
 
-def rank(row: SessionRow) -> tuple[int, bool, int, int]:
-    """Compares rows of one key: the greater is the newer. The fields of ORDER."""
+
+def key_of(row: Row) -> str:
+    """What a row is found by: a file's path, a session's key."""
+    return row.path if isinstance(row, FileRow) else row.key
+
+
+def rank(row: Row) -> tuple[int, ...]:
+    """Compares rows of one path or key: the greater is the newer. The fields of FILE_ORDER or SESSION_ORDER."""
+    if isinstance(row, FileRow):
+        return (row.stored_us,)
     return row.started_ms, row.is_over, row.offset, row.expires_at
 
 
-def newest(rows: Iterable[SessionRow]) -> dict[str, SessionRow]:
-    """Of each key the newest row."""
-    kept: dict[str, SessionRow] = {}
+def newest(rows: Iterable[SomeRow]) -> dict[str, SomeRow]:
+    """Of each path or key the newest row; of two as new as each other the last."""
+    kept: dict[str, SomeRow] = {}
     for row in rows:
-        if row.key not in kept or rank(row) >= rank(kept[row.key]):
-            kept[row.key] = row
+        key = key_of(row)
+        if key not in kept or rank(row) >= rank(kept[key]):
+            kept[key] = row
     return kept
 
 
@@ -149,7 +164,10 @@ class Catalog(Protocol):
     """What was uploaded. Never needed to serve a file; ``hmacfs reindex`` rebuilds it from disk."""
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
-        """Insert, or replace by path; all rows in one round trip, however many."""
+        """Insert, or replace by path what is not newer (``rank``); all rows in one round trip, however many.
+
+        Comparing and replacing is one step: workers that write what they know in any order leave the same rows.
+        """
 
     def find_file(self, path: str) -> FileRow | None: ...
 
@@ -311,14 +329,6 @@ class Kind(StrEnum):
 
     FILES = "files"
     SESSIONS = "sessions"
-
-
-Row = FileRow | SessionRow
-
-
-def key_of(row: Row) -> str:
-    """What a row is found by: a file's path, a session's key."""
-    return row.path if isinstance(row, FileRow) else row.key
 
 
 @dataclass(frozen=True, slots=True)

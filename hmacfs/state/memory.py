@@ -41,7 +41,8 @@ class MemoryTier:
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
         with self._lock:
-            self._put(self._files, ((row.path, row) for row in rows))
+            known = [self._files[row.path] for row in rows if row.path in self._files]
+            self._put(self._files, newest([*known, *rows]).items())
 
     def find_file(self, path: str) -> FileRow | None:
         return self._files.get(path)

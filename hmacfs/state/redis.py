@@ -27,7 +27,7 @@ from hmacfs.state.redisbans import RedisBans
 
 T = TypeVar("T")
 
-PREFIX = "hmacfs:2:"
+PREFIX = "hmacfs:3:"
 """The number changes with the form of what is kept, so that old and new servers do not read each other's."""
 
 # A hung server counts as dead within their sum, a second. Names are resolved without a limit: give an address.

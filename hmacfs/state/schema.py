@@ -32,10 +32,11 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from hmacfs.core.paths import MAX_PATH_BYTES
 from hmacfs.errors import StateUnavailable
-from hmacfs.state.base import ORDER
+from hmacfs.state.base import FILE_ORDER, SESSION_ORDER
 
-VERSION = 3
-"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases, bans, quotas."""
+VERSION = 4
+"""2: sessions have an order, and the book of what is outdated says which upload it means. 3: leases, bans, quotas.
+4: files have an order."""
 
 _LOCK = 0x686D6163  # "hmac": the number under which PostgreSQL knows our lock
 _OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -79,9 +80,10 @@ files = Table(
     Column("content_type", String(255), nullable=False),
     Column("digest", String(64), nullable=False),
     Column("uploader", String(1024), nullable=False),
-    Column("stored_at", BigInteger, nullable=False),
+    Column("stored_us", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    info={"order": FILE_ORDER},
     **_OPTIONS,
 )
 
@@ -109,7 +111,7 @@ sessions = Table(
     Column("is_over", Boolean, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Index("hmacfs_sessions_expiry", "expires_at", "key"),
-    info={"order": ORDER},
+    info={"order": SESSION_ORDER},
     **_OPTIONS,
 )
 
@@ -323,15 +325,20 @@ def _made(connection: Connection) -> int:
 
 
 def _upgrade(connection: Connection, names: set[str]) -> None:
-    """Tables of version 1 become those of version 2, and old ones of either get their newer index. It looks at the
-    tables and not at what they say of themselves: whoever began this may have been killed anywhere."""
+    """Old tables get the columns and the index that they lack. It looks at the tables and not at what they say of
+    themselves: whoever began this may have been killed anywhere."""
     if sessions.name in names and not _has(connection, sessions, "is_over"):
         # Sessions are only an index of the partials on disk: each comes back with the next piece of its upload.
         connection.execute(text(f"DROP TABLE {sessions.name}"))
     if outdated.name in names and not _has(connection, outdated, "started_ms"):
         # An end of an upload that does not say when it began ends none; the files in the book must stay in it.
         connection.execute(text(f"ALTER TABLE {outdated.name} ADD COLUMN started_ms BIGINT NOT NULL DEFAULT 0"))
-
+    if files.name in names and not _has(connection, files, "stored_us"):
+        # Seconds are below this bound and microseconds above it: who was killed between the two may begin anew.
+        connection.execute(
+            text("UPDATE hmacfs_files SET stored_at = stored_at * 1000000 WHERE stored_at < 100000000000")
+        )
+        connection.execute(text("ALTER TABLE hmacfs_files RENAME COLUMN stored_at TO stored_us"))
     if files.name in names:
         files_by_uploader.create(connection, checkfirst=True)
 

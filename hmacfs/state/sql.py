@@ -62,8 +62,7 @@ class SqlTier(SqlAccounts):
         self.bans: BanStore = SqlBans(self.run, clock)
 
     def record_files(self, rows: Sequence[FileRow]) -> None:
-        latest = {row.path: row for row in rows}  # PostgreSQL refuses a batch that names a row twice
-        self._write(Kind.FILES, latest)
+        self._write(Kind.FILES, base.newest(rows))  # PostgreSQL refuses a batch that names a row twice
 
     def find_file(self, path: str) -> FileRow | None:
         query = select(*_FILE_COLUMNS).where(schema.files.c.path == path)

@@ -6,7 +6,7 @@ Foreign errors are translated here, once: an adapter lets OSError out of no meth
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
@@ -37,11 +37,16 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """Identity of one stored file: it changes whenever the bytes may have changed."""
+    """Identity of one stored file: it changes whenever the bytes may have changed.
+
+    Attributes:
+        replaced_ns: Unix nanoseconds at which it took the place of another file, as far as that is known; else 0.
+    """
 
     inode: int
     size: int
     modified_ns: int
+    replaced_ns: int = field(default=0, compare=False)
 
     @property
     def etag(self) -> str:
@@ -52,6 +57,12 @@ class Entity:
     def modified(self) -> int:
         """Whole Unix seconds, for Last-Modified."""
         return self.modified_ns // 1_000_000_000
+
+    @property
+    def stored_us(self) -> int:
+        """Unix microseconds: of two files that followed each other under a path, the later one says the later moment.
+        A path that is free takes a body that was complete before, and a file is replaced only when it is there."""
+        return max(self.modified_ns, self.replaced_ns) // 1000
 
 
 class Stored(Protocol):

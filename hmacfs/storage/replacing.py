@@ -80,8 +80,10 @@ class Replacing:
                         continue
                 if is_equal:
                     return self._stays(path, current, incoming)
+                moment = self._clock()
                 self._replace(path, current, incoming)
-                return incoming.entity, []  # synced already, before the oldest version went
+                # Synced already, before the oldest version went.
+                return replace(incoming.entity, replaced_ns=int(moment * 1_000_000_000)), []
         raise StorageBusy("others replace this file without a pause")
 
     def pruned(self) -> list[RemovedVersion]:

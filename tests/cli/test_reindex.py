@@ -81,7 +81,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def row(path: str, size: int = 5, content_type: str = "text/plain", **more: Any) -> FileRow:
-    known = {"digest": "", "uploader": "", "stored_at": MODIFIED, "expires_at": 0} | more
+    known = {"digest": "", "uploader": "", "stored_us": MODIFIED * 1_000_000, "expires_at": 0} | more
     return FileRow(path, size, content_type, **known)
 
 
@@ -118,7 +118,7 @@ def test_rows_without_a_file_are_forgotten(house: House) -> None:
 
 def test_a_catalogue_that_is_right_is_left_alone(house: House) -> None:
     house.put("id/here")
-    known = row("id/here", digest="a" * 64, uploader="juliet", stored_at=1, expires_at=2_000_000_000)
+    known = row("id/here", digest="a" * 64, uploader="juliet", stored_us=1, expires_at=2_000_000_000)
     house.catalog.record_files([known])
     house.catalog.calls.clear()
 
@@ -147,6 +147,15 @@ def test_a_row_that_is_wrong_is_made_right_and_keeps_what_only_it_knows(house: H
 
     assert house.rows() == [row("id/here", uploader="juliet", expires_at=2_000_000_000)]
     assert work.recorded == 1
+
+
+def test_a_row_that_is_wrong_is_made_right_though_it_claims_to_be_of_a_later_file(house: House) -> None:
+    house.put("id/here")
+    house.catalog.record_files([row("id/here", 4, stored_us=4_000_000_000_000_000)])
+
+    house.run()
+
+    assert house.rows() == [row("id/here", stored_us=4_000_000_000_000_000)]
 
 
 def test_names_that_sort_around_a_slash_are_paired_rightly(house: House) -> None:

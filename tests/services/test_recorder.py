@@ -21,8 +21,8 @@ STARTED = 1_700_000_000.25
 NOW = 1_700_000_100.5
 
 
-def file_row(path: str, size: int = 1) -> FileRow:
-    return FileRow(path, size, "image/jpeg", "", "", 1_700_000_000, 0)
+def file_row(path: str, size: int = 1, stored_us: int = 1_700_000_000_000_000) -> FileRow:
+    return FileRow(path, size, "image/jpeg", "", "", stored_us, 0)
 
 
 def session_row(key: str = KEY, offset: int = 0, started: float = STARTED) -> SessionRow:
@@ -330,6 +330,42 @@ def test_many_dropped_batches_are_one_warning() -> None:
     assert house.recorder.dropped == 3 * BATCH
     (warning,) = house.warnings
     assert "no tier can be written" in warning
+
+
+def test_a_worker_that_tells_late_of_a_file_does_not_undo_what_another_told_of_its_replacement() -> None:
+    first, second = House(), House()
+    second.recorder._state = first.tier
+    old, new = file_row("id/cat.jpg", 30, stored_us=1000), file_row("id/cat.jpg", 5, stored_us=1001)
+    first.recorder.file_stored(old)
+    second.recorder.file_stored(new)
+
+    second.recorder.flush()
+    first.recorder.flush()
+
+    assert first.tier.find_file("id/cat.jpg") == new
+
+
+def test_a_request_that_tells_late_of_a_file_does_not_undo_what_another_told_of_its_replacement() -> None:
+    house = House()
+    new = file_row("id/cat.jpg", 5, stored_us=1001)
+    house.recorder.file_stored(new)
+    house.recorder.file_stored(file_row("id/cat.jpg", 30, stored_us=1000))
+
+    house.recorder.flush()
+
+    assert house.tier.find_file("id/cat.jpg") == new
+
+
+def test_a_file_that_took_a_path_which_became_free_is_told_whenever_its_body_came() -> None:
+    house = House()
+    older = file_row("id/cat.jpg", 5, stored_us=1)
+    house.recorder.file_stored(file_row("id/cat.jpg"))
+    house.recorder.file_gone("id/cat.jpg")
+    house.recorder.file_stored(older)
+
+    house.recorder.flush()
+
+    assert house.tier.find_file("id/cat.jpg") == older
 
 
 def test_a_batch_that_failed_half_way_is_written_as_a_whole(waited: list[float | None]) -> None:

@@ -12,6 +12,7 @@ from hmacfs.core.preconditions import WriteConditions
 from hmacfs.errors import PathConflict, PreconditionFailed, TakenOver, TooManyVersions, UnknownUpload
 from hmacfs.services import uploads
 from hmacfs.services.authority import UploadRequest
+from hmacfs.state.base import FileRow
 from tests.services.resuming import TOKEN, House, request
 from tests.support.resuming import content_of, slot
 
@@ -72,6 +73,21 @@ def test_a_plain_put_replaces_and_the_observer_is_told_each_time(house: House) -
     assert current(house) == LONGER
     assert kept(house) == [100]
     assert house.told.completed == [("a/b.jpg", 100), ("a/b.jpg", 150), ("a/b.jpg", 150)]
+
+
+@pytest.mark.usefixtures("each_way")
+def test_the_catalogue_knows_the_file_that_is_there_though_a_worker_tells_late_of_the_one_before(house: House) -> None:
+    rows: list[FileRow] = []
+    house.recorder.file_stored = rows.append  # type: ignore[method-assign]
+    for content in (LONGER, RIGHT):
+        plain(house, content)
+
+    for row in reversed(rows):
+        house.tier.record_files([row])
+
+    found = house.tier.find_file("a/b.jpg")
+    assert found is not None
+    assert found.size == len(RIGHT)
 
 
 @pytest.mark.usefixtures("each_way")

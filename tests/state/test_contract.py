@@ -11,7 +11,7 @@ import pytest
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.base import MAX_PAGE, Tier
 from tests.state.facts import FACTS, LONGEST, all_right_rows, in_every_order, right_row, row_of
-from tests.state.tiers import NAMES, NOW, file_row, session_end, session_key, session_row, tier_maker
+from tests.state.tiers import NAMES, NOW, STORED_US, file_row, session_end, session_key, session_row, tier_maker
 from tests.support.polling import until
 
 LISTING = [name for name in NAMES if name != "redis"]
@@ -76,7 +76,7 @@ def catalog(request: pytest.FixtureRequest) -> Iterator[Tier]:
 
 def test_a_recorded_file_is_found_with_all_it_says(tier: Tier) -> None:
     row = file_row("jid/a.png", (1 << 62) + 1, uploader="romeo@example.org/\U0001f600", expires_at=NOW + (1 << 40))
-    bare = file_row("b", 0, content_type="", digest="", stored_at=0)
+    bare = file_row("b", 0, content_type="", digest="", stored_us=0)
 
     tier.record_files([row, bare])
 
@@ -90,7 +90,7 @@ def test_an_unknown_file_is_none(tier: Tier) -> None:
 
 def test_a_file_recorded_again_is_replaced(tier: Tier) -> None:
     tier.record_files([file_row("a", 1), file_row("b", 1)])
-    newer = file_row("a", 2, content_type="text/plain", digest="", stored_at=NOW + 1)
+    newer = file_row("a", 2, content_type="text/plain", digest="", stored_us=STORED_US + 1)
 
     tier.record_files([newer])
 
@@ -98,8 +98,36 @@ def test_a_file_recorded_again_is_replaced(tier: Tier) -> None:
     assert tier.find_file("b") == file_row("b", 1)
 
 
-def test_of_two_rows_for_a_path_in_one_batch_the_last_counts(tier: Tier) -> None:
+def test_of_two_rows_of_one_moment_in_one_batch_the_last_counts(tier: Tier) -> None:
     tier.record_files([file_row("a", 1), file_row("b", 1), file_row("a", 2)])
+
+    assert tier.find_file("a") == file_row("a", 2)
+
+
+def test_of_two_rows_for_a_path_in_one_batch_one_that_is_older_does_not_count(tier: Tier) -> None:
+    newer, older = file_row("a", 2, stored_us=1001), file_row("a", 1, stored_us=1000)
+
+    tier.record_files([newer, older])
+
+    assert tier.find_file("a") == newer
+
+
+def test_every_order_of_the_rows_of_files_that_followed_each_other_leaves_the_last_files(tier: Tier) -> None:
+    told = [file_row("a", size, stored_us=STORED_US + moment) for moment, size in enumerate([5, 2, 9, 1])]
+    orders = list(itertools.permutations(told))
+
+    for step in zip(*orders, strict=True):
+        tier.record_files([replace(row, path=f"{number}") for number, row in enumerate(step)])
+
+    assert [tier.find_file(f"{number}") for number in range(len(orders))] == [
+        replace(told[-1], path=f"{number}") for number in range(len(orders))
+    ]
+
+
+def test_a_row_that_is_as_new_as_the_one_that_is_there_replaces_it(tier: Tier) -> None:
+    tier.record_files([file_row("a", 1)])
+
+    tier.record_files([file_row("a", 2)])
 
     assert tier.find_file("a") == file_row("a", 2)
 
@@ -115,10 +143,11 @@ def test_forgotten_files_are_gone_and_the_others_stay(tier: Tier) -> None:
 def test_a_forgotten_file_may_be_recorded_again(tier: Tier) -> None:
     tier.record_files([file_row("a", 1)])
     tier.forget_files(["a"])
+    older = file_row("a", 2, stored_us=1)
 
-    tier.record_files([file_row("a", 2)])
+    tier.record_files([older])
 
-    assert tier.find_file("a") == file_row("a", 2)
+    assert tier.find_file("a") == older
 
 
 def test_nothing_to_record_or_forget_is_no_error(tier: Tier) -> None:
@@ -402,8 +431,8 @@ def test_several_writers_of_the_same_rows_leave_one_of_theirs(make: Callable[[],
         mine = paths if writer % 2 else paths[::-1]
         start.wait()
         for turn in range(5):
-            tier.record_files([file_row(path, writer, stored_at=turn) for path in mine])
-            tier.record_files([file_row(mine[turn], writer, stored_at=turn)])
+            tier.record_files([file_row(path, writer, stored_us=turn) for path in mine])
+            tier.record_files([file_row(mine[turn], writer, stored_us=turn)])
         tier.close()
 
     make().ping()

@@ -84,6 +84,19 @@ def test_what_was_remembered_before_an_outage_is_distrusted(redis_server: RedisS
     tier.close()
 
 
+def test_an_older_row_that_was_remembered_before_an_outage_and_one_after_it_is_no_order(
+    redis_server: RedisServer,
+) -> None:
+    tier = redis_tier(redis_server)
+    tier.record_files([file_row("a", 1, stored_us=2)])
+    tier.distrust()
+
+    tier.record_files([file_row("a", 2, stored_us=1)])
+
+    assert tier.cached_file("a") == (True, file_row("a", 2, stored_us=1))
+    tier.close()
+
+
 def test_another_redis_process_is_distrusted_at_the_first_ping(redis_server: RedisServer) -> None:
     tier, other = redis_tier(redis_server), redis_tier(redis_server)
     tier.ping()

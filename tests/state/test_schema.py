@@ -56,7 +56,7 @@ def _first_use(make: Make, start: Barrier, number: int, failures: "multiprocessi
     try:
         tier.ping()
         for turn in range(5):
-            tier.record_files([file_row(f"shared/{place}", number, stored_at=turn) for place in range(50)])
+            tier.record_files([file_row(f"shared/{place}", number, stored_us=turn) for place in range(50)])
         tier.record_files([file_row(f"own/{number}", number)])
         tier.save_sessions([session_row(number)])
     except Exception as error:  # noqa: BLE001 - told to the test
@@ -154,14 +154,14 @@ def test_tables_whose_maker_was_killed_before_it_wrote_the_version_are_finished(
 def make_version_1(make: Make, *statements: str) -> None:
     """The tables as version 1 had them, with a row in each."""
     metadata = MetaData()
-    for table in (schema.files, schema.schema):
-        table.to_metadata(metadata)
-    old = {"sessions": {"is_over", "started_ms"}, "outdated": {"started_ms"}}
+    schema.schema.to_metadata(metadata)
+    old = {"files": {"stored_us"}, "sessions": {"is_over", "started_ms"}, "outdated": {"started_ms"}}
     for name, newer in old.items():
         table = schema.metadata.tables[f"hmacfs_{name}"]
         columns = [Column(c.name, c.type, primary_key=c.primary_key) for c in table.columns if c.name not in newer]
         Table(table.name, metadata, *columns)
-    sessions, outdated = metadata.tables["hmacfs_sessions"], metadata.tables["hmacfs_outdated"]
+    files, sessions, outdated = (metadata.tables[f"hmacfs_{name}"] for name in old)
+    files.append_column(Column("stored_at", BigInteger, nullable=False))
     sessions.append_column(Column("started_at", BigInteger, nullable=False))
     tier = make()
 
@@ -171,12 +171,39 @@ def make_version_1(make: Make, *statements: str) -> None:
         row = {name: value for name, value in values.items() if name in sessions.columns}
         connection.execute(insert(sessions), row)
         connection.execute(insert(outdated), {"tier": "redis", "kind": "files", "key": "a", "revision": 1})
-        connection.execute(insert(schema.files), asdict(file_row("a")) | {"revision": 1})
+        values = asdict(file_row("a")) | {"stored_at": NOW, "revision": 1}
+        connection.execute(insert(files), {name: value for name, value in values.items() if name in files.columns})
         connection.execute(insert(schema.schema), {"id": 1, "version": 1})
         for statement in statements:
             connection.execute(text(statement))
 
     tier._connections.run(work)
+    tier.close()
+
+
+def make_version_3(make: Make, *statements: str) -> None:
+    """The tables as version 3 had them, with a file."""
+    tier = make()
+    tier.record_files([file_row("a", stored_us=1_700_000_000)])
+    tier.run(
+        lambda connection: connection.execute(text("ALTER TABLE hmacfs_files RENAME COLUMN stored_us TO stored_at"))
+    )
+    tier.run(lambda connection: connection.execute(update(schema.schema).values(version=3)))
+    for statement in statements:
+        tier.run(lambda connection, statement=statement: connection.execute(text(statement)))  # type: ignore[misc]
+    tier.close()
+
+
+@pytest.mark.parametrize("done", [[], ["UPDATE hmacfs_files SET stored_at = stored_at * 1000000"]])
+def test_tables_of_version_3_say_when_files_were_stored_in_microseconds(make: Make, done: list[str]) -> None:
+    make_version_3(make, *done)
+    tier = make()
+
+    tier.ping()
+    tier.record_files([file_row("a", 2, stored_us=1_700_000_000_000_000 - 1)])
+
+    assert tier.find_file("a") == file_row("a", stored_us=1_700_000_000_000_000)
+    assert tier.run(lambda connection: connection.execute(select(schema.schema.c.version)).scalar()) == schema.VERSION
     tier.close()
 
 

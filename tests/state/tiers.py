@@ -25,12 +25,13 @@ NOW = int(time.time()) + 3600
 tests may run for long before the first one of these."""
 
 STARTED_MS = NOW * 1000
+STORED_US = NOW * 1_000_000
 
 NAMES = ["memory", "embedded", "redis", "postgres", "mysql"]
 
 
 def file_row(path: str, size: int = 1, **more: object) -> FileRow:
-    values = {"content_type": "image/png", "digest": "ab" * 32, "uploader": "", "stored_at": NOW, "expires_at": 0}
+    values = {"content_type": "image/png", "digest": "ab" * 32, "uploader": "", "stored_us": STORED_US, "expires_at": 0}
     return FileRow(path, size, **(values | more))  # type: ignore[arg-type]
 
 

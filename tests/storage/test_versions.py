@@ -98,6 +98,24 @@ def test_a_put_on_an_existing_path_keeps_the_old_file_as_a_version(archive: Arch
     assert archive.staged() == []
 
 
+def test_of_files_that_followed_each_other_the_later_one_was_stored_later_whenever_its_body_came(
+    reopen: Open, wall: Wall
+) -> None:
+    first, second = reopen(), reopen()
+    slow = first.storage.stage(slot())
+    slow.write(memoryview(b"begun first"))
+    stored = second.put(b"published first")
+
+    wall.time += 2
+    last = slow.publish(PLAIN)
+    slow.discard()
+
+    assert second.read() == b"begun first"
+    assert last.stored_us == int(wall.time * 1_000_000_000) // 1000 > stored.stored_us
+    with closing(second.storage.open(slot(), with_content=False)) as found:
+        assert found.entity == last  # when it was replaced tells no file from another
+
+
 def test_max_versions_keeps_the_newest(archive: Archive, each_way: bool) -> None:
     for number in range(6):
         archive.put(b"content %d" % number, in_blocks=each_way)

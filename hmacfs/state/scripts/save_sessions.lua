@@ -3,7 +3,7 @@
 -- KEYS: the list. ARGV: prefix of a session's key, most sessions, longest life in seconds,
 -- and for each session its key, its expiry in Unix seconds and its text: the fields of SessionRow as a JSON array.
 
--- base.ORDER: when it began, whether it is over, its offset, its expiry. Exact up to 2^53.
+-- base.SESSION_ORDER: when it began, whether it is over, its offset, its expiry. Exact up to 2^53.
 local function rank(row)
     return {row[7], row[9] and 1 or 0, row[4], row[8]}
 end
