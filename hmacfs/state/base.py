@@ -10,7 +10,8 @@ Drivers' errors are translated once, in the adapter: StateUnavailable is the onl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
 from hmacfs.core.bans import Ban
 from hmacfs.errors import StateUnavailable
@@ -94,6 +95,17 @@ SomeRow = TypeVar("SomeRow", FileRow, SessionRow)
 def key_of(row: Row) -> str:
     """What a row is found by: a file's path, a session's key."""
     return row.path if isinstance(row, FileRow) else row.key
+
+
+_FILE_VALUES = attrgetter(*FileRow.__dataclass_fields__)
+_SESSION_VALUES = attrgetter(*SessionRow.__dataclass_fields__)
+
+
+def values(row: Row) -> tuple[Any, ...]:
+    """The fields in their order. ``dataclasses.astuple`` copies each of them deeply, which takes longer (6 µs) than all
+    else that is done to write a row among others."""
+    found: tuple[Any, ...] = (_FILE_VALUES if isinstance(row, FileRow) else _SESSION_VALUES)(row)
+    return found
 
 
 def rank(row: Row) -> tuple[int, ...]:

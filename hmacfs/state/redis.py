@@ -9,7 +9,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from redis.retry import Retry
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.state.addresses import RedisAddress
-from hmacfs.state.base import MOST_RESERVATIONS, BanStore, FileRow, Grant, Reservation, SessionRow, page
+from hmacfs.state.base import MOST_RESERVATIONS, BanStore, FileRow, Grant, Reservation, SessionRow, page, values
 from hmacfs.state.batches import parts
 from hmacfs.state.redisbans import RedisBans
 
@@ -253,7 +252,7 @@ def _source(name: str) -> str:
 
 
 def _text(row: FileRow | SessionRow) -> str:
-    return json.dumps(astuple(row), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(values(row), ensure_ascii=False, separators=(",", ":"))
 
 
 def _new_epoch() -> str:

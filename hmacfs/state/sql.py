@@ -8,7 +8,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, select
@@ -32,6 +31,7 @@ _WARN_SECONDS = 60.0
 _TABLES = {Kind.FILES: schema.files, Kind.SESSIONS: schema.sessions}
 _FILE_COLUMNS = [schema.files.c[name] for name in FileRow.__dataclass_fields__]
 _SESSION_COLUMNS = [schema.sessions.c[name] for name in SessionRow.__dataclass_fields__]
+_COLUMNS = {Kind.FILES: _FILE_COLUMNS, Kind.SESSIONS: _SESSION_COLUMNS}
 
 
 class SqlTier(SqlAccounts):
@@ -122,8 +122,7 @@ class SqlTier(SqlAccounts):
 
     def held(self, kind: Kind, limit: int) -> Held:
         table = _TABLES[kind]
-        columns = _FILE_COLUMNS if kind is Kind.FILES else _SESSION_COLUMNS
-        query = select(*columns, table.c.revision).order_by(*table.primary_key).limit(page(limit))
+        query = select(*_COLUMNS[kind], table.c.revision).order_by(*table.primary_key).limit(page(limit))
         found = self._all(query)
         make: Callable[..., base.Row] = FileRow if kind is Kind.FILES else SessionRow
         return Held(kind, [make(*row[:-1]) for row in found], [row[-1] for row in found])
@@ -174,7 +173,9 @@ class SqlTier(SqlAccounts):
         return 0
 
     def _write(self, kind: Kind, rows: Mapping[str, base.Row]) -> None:
-        self.upsert(_TABLES[kind], [asdict(rows[key]) for key in sorted(rows)])
+        table = _TABLES[kind]
+        names = [column.name for column in _COLUMNS[kind]]
+        self.upsert(table, [dict(zip(names, base.values(rows[key]), strict=True)) for key in sorted(rows)])
 
     def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> None:
         self.run(lambda connection: connection.execute(delete(table).where(*conditions)))
