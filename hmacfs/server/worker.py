@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
@@ -35,7 +36,7 @@ _LEAST_AGE_SECONDS = 30.0
 """A worker over the memory limit is replaced only after this age, or replacing would never end."""
 
 TOUCHED = {
-    "gunicorn.workers.ggevent:GeventWorker": ("handle_exit", "init_process", "init_signals", "notify", "run"),
+    "gunicorn.workers.ggevent:GeventWorker": ("handle_exit", "init_process", "init_signals", "notify", "patch", "run"),
     "gunicorn.workers.base:Worker": ("alive", "cfg", "load_wsgi", "log", "pid", "sockets"),
     "gunicorn.http": ("get_parser",),
     "gunicorn.http.errors:InvalidHeader": ("hdr", "req"),
@@ -107,6 +108,13 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         if self.board is not None:
             self.board.bind(self.slot)
         super().init_process()
+
+    def patch(self) -> None:
+        super().patch()
+        # gevent's own looks whether a watcher may be on the descriptor, which takes two system calls, and closes all
+        # but regular files in the loop's next turn only: 5.3 instead of 2.3 µs for each folder on the way of an upload.
+        # We watch sockets and the pipes of SecretCommand, and those close themselves.
+        os.close = monkey.get_original("os", "close")
 
     def init_signals(self) -> None:
         super().init_signals()
