@@ -72,65 +72,23 @@ def gunicorn_options(announce: Announce | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: at start only. A reload that fails is logged and keeps everything as it was.
     """
-    try:
-        settings, _kept.ring = _prepared()
-    except ConfigError as error:
-        if _kept.settings is None:
-            raise
-        for problem in error.problems:
-            logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
-        audit.write("reload", reason="refused")
-        settings = _kept.settings
-    else:
-        if _kept.settings is not None:
-            audit.write("reload", reason="accepted")
-    if _kept.settings is not None and settings.listen_port != _kept.settings.listen_port:
-        logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
-    settings = _with_old_operations(settings)
-    if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
-        logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
-    if _kept.settings is not None and retention.told(settings) != retention.told(_kept.settings):
-        for sentence in retention.told(settings) or ["Retention: files are not deleted any more"]:
-            logs.event(logging.INFO, sentence)
-    if not _kept.bind:
-        _bind(settings)
+    old = _kept.settings
+    settings = _read() if old is None else _read_again(old)
+    board = _start(settings) if _kept.board is None else _kept.board
     _kept.settings = settings
-
-    def when_ready(_arbiter: Any) -> None:
-        logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
-        for place, address in enumerate(_kept.bound_to):
-            purpose = " for metrics and health" if place in _kept.operations else ""
-            logs.event(logging.INFO, f"Listening on {address}{purpose}")
-        for sentence in retention.told(settings):
-            logs.event(logging.INFO, sentence)
-        if announce is not None:
-            announce(settings, [each for place, each in enumerate(_kept.bound_to) if place not in _kept.operations])
-
-    if _kept.board is None:
-        _kept.board = Scoreboard(worker_count(settings) + 4)
-        if settings.metrics_enabled:
-            _kept.metrics = MetricsFolder(base_folder(os.environ), worker_count(settings))
     return gunicorn_settings(
         settings,
         _kept.bind,
-        _kept.board,
+        board,
         may_reload=_may_reload,
-        when_ready=when_ready,
+        when_ready=lambda _arbiter: _tell_start(settings, announce),
         on_exit=_on_exit,
         operations=_kept.operations,
     )
 
 
-def _with_old_operations(settings: Settings) -> Settings:
-    """The settings with what a reload cannot change as it was."""
-    old = _kept.settings
-    if old is None or (settings.metrics_enabled, settings.metrics_port) == (old.metrics_enabled, old.metrics_port):
-        return settings
-    logs.event(logging.WARNING, "MetricsEnabled and MetricsPort change with a restart only; all stays as it was")
-    return replace(settings, metrics_enabled=old.metrics_enabled, metrics_port=old.metrics_port)
-
-
-def _prepared() -> tuple[Settings, Ring]:
+def _read() -> Settings:
+    """The settings of the file, with all that they need in its place. Raises ConfigError; nothing shows then."""
     loaded = configfile.load()
     settings = configfile.usable(loaded)
     places.check(settings, loaded.path)
@@ -157,7 +115,66 @@ def _prepared() -> tuple[Settings, Ring]:
         logs.event(logging.WARNING, warning)
     if os.geteuid() == 0 and _kept.settings is None:
         logs.event(logging.WARNING, "Running as root: better start it as a user of its own")
-    return settings, ring
+    _kept.ring = ring
+    return settings
+
+
+def _read_again(old: Settings) -> Settings:
+    """The settings of a reload: what the file says now, except for what needs a restart, or all as it was."""
+    try:
+        settings = _read()
+    except ConfigError as error:
+        _refuse(error.problems)
+        settings = old
+    else:
+        audit.write("reload", reason="accepted")
+    return _with_what_stays(settings, old)
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    for problem in problems:
+        logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
+    audit.write("reload", reason="refused")
+
+
+def _with_what_stays(settings: Settings, old: Settings) -> Settings:
+    """Tell what a reload changes of deletions, and what it cannot change; the settings that it leads to."""
+    if settings.listen_port != old.listen_port:
+        logs.event(logging.WARNING, "ListenPort changes with a restart only; still listening on the old address")
+    settings = _with_old_operations(settings, old)
+    if _kept.board is not None and worker_count(settings) > _kept.board.most_workers:
+        logs.event(logging.WARNING, f"More than {_kept.board.most_workers} workers (NumCores) need a restart")
+    if retention.told(settings) != retention.told(old):
+        for sentence in retention.told(settings) or ["Retention: files are not deleted any more"]:
+            logs.event(logging.INFO, sentence)
+    return settings
+
+
+def _with_old_operations(settings: Settings, old: Settings) -> Settings:
+    if (settings.metrics_enabled, settings.metrics_port) == (old.metrics_enabled, old.metrics_port):
+        return settings
+    logs.event(logging.WARNING, "MetricsEnabled and MetricsPort change with a restart only; all stays as it was")
+    return replace(settings, metrics_enabled=old.metrics_enabled, metrics_port=old.metrics_port)
+
+
+def _start(settings: Settings) -> Scoreboard:
+    """Open what every reload keeps: the sockets, the scoreboard, and the folder that the workers count in."""
+    _bind(settings)
+    _kept.board = Scoreboard(worker_count(settings) + 4)
+    if settings.metrics_enabled:
+        _kept.metrics = MetricsFolder(base_folder(os.environ), worker_count(settings))
+    return _kept.board
+
+
+def _tell_start(settings: Settings, announce: Announce | None) -> None:
+    logs.event(logging.INFO, f"Starting HMAC File Server - v{__version__}")
+    for place, address in enumerate(_kept.bound_to):
+        purpose = " for metrics and health" if place in _kept.operations else ""
+        logs.event(logging.INFO, f"Listening on {address}{purpose}")
+    for sentence in retention.told(settings):
+        logs.event(logging.INFO, sentence)
+    if announce is not None:
+        announce(settings, [each for place, each in enumerate(_kept.bound_to) if place not in _kept.operations])
 
 
 def _may_reload() -> bool | None:
@@ -167,10 +184,8 @@ def _may_reload() -> bool | None:
     if problems is None:
         return None
     _kept.attempt = None
-    for problem in problems:
-        logs.event(logging.ERROR, f"Reload refused, the old configuration stays: {problem}")
     if problems:
-        audit.write("reload", reason="refused")
+        _refuse(problems)
     return not problems
 
 
