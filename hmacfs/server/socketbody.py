@@ -10,6 +10,7 @@ import os
 import socket
 import termios
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from gevent.socket import wait_read
@@ -26,7 +27,7 @@ LOOK_SECONDS = 1.0
 """How often a silent body is looked at."""
 
 
-class SocketBody:
+class SocketBody(ABC):
     """A body of which a subclass knows where it ends.
 
     Args:
@@ -52,20 +53,20 @@ class SocketBody:
         self.failed = False
         self.linger_seconds: float | None = None
 
+    @abstractmethod
     def _receive(self, room: memoryview) -> int:
         """Put what came with the head, or one read of the socket, to the start of ``room``; how many bytes.
 
         Raises as ``fill``, and BlockingIOError when nothing has arrived.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _has_more(self) -> bool:
         """Whether anything may still come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _least(self) -> int:
         """Bytes that are sure to come."""
-        raise NotImplementedError
 
     def fill(self, buffer: memoryview) -> int | None:
         """Fill ``buffer`` from its start until it is full or the sender pauses.
@@ -126,6 +127,7 @@ class SocketBody:
         """The next reader of this socket wants to be woken by every byte."""
         self._set_mark(1)
 
+    @abstractmethod
     def settle(self) -> None:
         """The application has read what it wanted: see, without waiting, whether the end of the body has arrived."""
 
