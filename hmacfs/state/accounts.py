@@ -6,31 +6,23 @@ granted, so whoever grants has that lock, and sees what was granted before.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, bindparam, delete, func, or_, select, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Column, ColumnElement, Connection, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.sql.dml import Insert
 
 from hmacfs.state import schema
 from hmacfs.state.base import MOST_RESERVATIONS, Grant, Reservation
 from hmacfs.state.batches import BATCH, parts
+from hmacfs.state.statements import insert_or_update
+from hmacfs.state.transactions import transaction
 
 T = TypeVar("T")
 
 _KEPT_SECONDS = 24 * 3600
 """How long a count stays that does not hold any more; only the space that it takes matters."""
-
-_BEGIN = {
-    "sqlite": ("BEGIN IMMEDIATE",),
-    "postgresql": ("BEGIN",),
-    # Each statement sees what is committed, as in PostgreSQL, and no gaps between rows are locked.
-    "mysql": ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"),
-}
 
 
 class SqlAccounts(ABC):
@@ -45,7 +37,7 @@ class SqlAccounts(ABC):
         query = _sum_of(*others, schema.reservations.c.expires_at > now)
 
         def reserve(connection: Connection) -> Grant:
-            with _transaction(connection):
+            with transaction(connection, sees_committed=True):
                 stored = _counted(connection, wish.account, now)
                 if stored is None:
                     return Grant.UNCOUNTED
@@ -62,7 +54,7 @@ class SqlAccounts(ABC):
 
         def renew(connection: Connection) -> None:
             for part in parts(sorted(reservations, key=lambda each: each.key)):
-                with _transaction(connection):
+                with transaction(connection, sees_committed=True):
                     over = table.c.key.in_([each.key for each in part]), table.c.expires_at <= now
                     connection.execute(delete(table).where(*over))
                     connection.execute(_upsert(connection), [asdict(each) for each in part])
@@ -72,7 +64,7 @@ class SqlAccounts(ABC):
     def settle(self, reservations: Sequence[Reservation]) -> None:
         def settle(connection: Connection) -> None:
             for part in parts(sorted(reservations, key=lambda each: each.account)):
-                with _transaction(connection):
+                with transaction(connection, sees_committed=True):
                     _settle(connection, part)
 
         self.run(settle)
@@ -107,7 +99,7 @@ class SqlAccounts(ABC):
         settled = select(schema.counts.c.settled).where(schema.counts.c.account == account)
 
         def begin(connection: Connection) -> int:
-            connection.execute(_insert(connection, schema.counts, {"account": None}), row)
+            connection.execute(insert_or_update(schema.counts, {"account": None}, connection.dialect.name), row)
             return int(connection.execute(settled).scalar() or 0)
 
         return self.run(begin)
@@ -126,20 +118,6 @@ class SqlAccounts(ABC):
 
     def forget_counts(self) -> None:
         self.run(lambda connection: connection.execute(update(schema.counts).values(holds=False)))
-
-
-@contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """Connections commit each statement by itself; here several are one. After a deadlock the connection must be fit
-    for another attempt; after any other failure it is given up."""
-    for statement in _BEGIN[connection.dialect.name]:
-        connection.exec_driver_sql(statement)
-    try:
-        yield
-    except DBAPIError:
-        connection.exec_driver_sql("ROLLBACK")
-        raise
-    connection.exec_driver_sql("COMMIT")
 
 
 def _sum_of(*conditions: ColumnElement[bool]) -> Any:
@@ -184,20 +162,5 @@ def _purge(connection: Connection, key: Column[Any], is_over: ColumnElement[bool
 def _upsert(connection: Connection, *replaced: str) -> Insert:
     """Insert a reservation, or prolong the one with its key. Args: replaced: columns that take their new value."""
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
-    return _insert(connection, schema.reservations, {**dict.fromkeys(replaced), "expires_at": later})
-
-
-def _insert(connection: Connection, table: Table, columns: dict[str, Any]) -> Insert:
-    """Insert, or update these columns: to the new value, or to what a function makes of the old and the new one."""
-    if connection.dialect.name == "mysql":
-        into_mysql = mysql.insert(table)
-        given: Any = into_mysql.inserted
-        return into_mysql.on_duplicate_key_update(_values(table, given, columns))
-    into: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-    keys = [column.name for column in table.primary_key]
-    inserting: Insert = into.on_conflict_do_update(index_elements=keys, set_=_values(table, into.excluded, columns))
-    return inserting
-
-
-def _values(table: Table, given: Any, columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: given[name] if make is None else make(table.c[name], given[name]) for name, make in columns.items()}
+    columns = {**dict.fromkeys(replaced), "expires_at": later}
+    return insert_or_update(schema.reservations, columns, connection.dialect.name)

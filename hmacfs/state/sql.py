@@ -14,13 +14,14 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, s
 
 from hmacfs.errors import StateUnavailable
 from hmacfs.offload import InlinePool, Pool
-from hmacfs.state import base, schema
+from hmacfs.state import base, creation, schema
 from hmacfs.state.accounts import SqlAccounts
 from hmacfs.state.base import BanStore, FileRow, Held, Kind, RowsRejected, SessionRow, page
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.connections import Connections
 from hmacfs.state.engines import IS_NEW
 from hmacfs.state.sqlbans import SqlBans
+from hmacfs.state.statements import put, take_lease
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ class SqlTier(SqlAccounts):
         values = {"name": name, "holder": holder, "expires_at": now + seconds}
 
         def take(connection: Connection) -> bool:
-            connection.execute(schema.take_lease(connection.dialect.name, now), values)
+            connection.execute(take_lease(connection.dialect.name, now), values)
             # Nobody takes a lease of ours before it is over, so what stands there now says who got it.
             owner = connection.execute(select(schema.leases.c.holder).where(schema.leases.c.name == name)).scalar()
             return bool(owner == holder)
@@ -147,15 +148,16 @@ class SqlTier(SqlAccounts):
 
         def prepared(connection: Connection) -> T:
             if connection.info.pop(IS_NEW, False) or not self._ready:
-                schema.create(connection)
+                creation.create(connection)
                 self._ready = True
             return work(connection)
 
         return self._connections.run(prepared)
 
     def upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Write rows, ordered by their keys and each key once, with a new revision. See ``schema.upsert``. One that the
-        server cannot keep is left out and told: it must keep no other row from being written, now or at a handover."""
+        """Write rows, ordered by their keys and each key once, with a new revision. See ``statements.upsert``. One that
+        the server cannot keep is left out and told: it must keep no other row from being written, now or at a
+        handover."""
         for row in rows:
             row["revision"] = random.getrandbits(63)
         rejected = sum(self._upsert(table, part) for part in parts(rows))
@@ -199,16 +201,9 @@ class SqlTier(SqlAccounts):
 
 
 def _execute_whole(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    dialect = connection.dialect.name
-    statement = schema.upsert(table, dialect)
-    if len(rows) == 1:
-        connection.execute(statement, rows[0])
-    elif dialect == "postgresql":
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        connection.execute(schema.upsert_columns(table), columns)
-    elif dialect == "mysql":
-        connection.execute(statement, rows)  # the driver joins them
+    if len(rows) == 1 or connection.dialect.name != "sqlite":
+        put(connection, table, rows)
     else:  # one transaction, or each row would be synced
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        connection.execute(statement, rows)
+        put(connection, table, rows)
         connection.exec_driver_sql("COMMIT")

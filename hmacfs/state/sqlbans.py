@@ -6,13 +6,11 @@ with the mark, which who counts holds too: no failure is added to an address tha
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from hmacfs.core import bans as rules
 from hmacfs.core.bans import Ban
@@ -20,6 +18,8 @@ from hmacfs.errors import StateUnavailable
 from hmacfs.state import schema
 from hmacfs.state.base import BanBook
 from hmacfs.state.batches import parts
+from hmacfs.state.statements import add_fails, put
+from hmacfs.state.transactions import transaction
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class SqlBans:
 
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         def work(connection: Connection) -> dict[str, int]:
-            with _whole(connection):
+            with transaction(connection):
                 _hold_mark(connection)
                 counting = sorted(fails.keys() - _banned(connection, sorted(fails), now))
                 return dict.fromkeys(fails, 0) | _added(connection, {name: fails[name] for name in counting}, now)
@@ -63,10 +63,10 @@ class SqlBans:
         rows = [asdict(newest[address]) for address in sorted(newest)]
 
         def work(connection: Connection) -> None:
-            with _whole(connection):
+            with transaction(connection):
                 _mark(connection)
                 for part in parts(rows):
-                    _put(connection, schema.bans, part)
+                    put(connection, schema.bans, part)
                 _forget_fails(connection, sorted(newest))
                 _tidy(connection, int(self._clock()))
 
@@ -83,7 +83,7 @@ class SqlBans:
         )
 
         def work(connection: Connection) -> bool:
-            with _whole(connection):
+            with transaction(connection):
                 changed = connection.execute(changing).rowcount > 0
                 if changed:
                     _mark(connection)
@@ -113,30 +113,8 @@ class SqlBans:
             pass
 
 
-@contextmanager
-def _whole(connection: Connection) -> Iterator[None]:
-    """One transaction. After any other failure the connection is given up, and the transaction with it."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
-    try:
-        yield
-    except DBAPIError:
-        # A deadlock is tried again on the same connection, where MySQL has undone the statement only.
-        connection.exec_driver_sql("ROLLBACK")
-        raise
-    connection.exec_driver_sql("COMMIT")
-
-
-def _put(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        connection.execute(schema.upsert_columns(table), columns)
-    else:
-        connection.execute(schema.upsert(table, dialect), list(rows))
-
-
 def _set(connection: Connection, name: str, value: str) -> None:
-    _put(connection, schema.marks, [{"name": name, "value": value}])
+    put(connection, schema.marks, [{"name": name, "value": value}])
 
 
 def _value(connection: Connection, name: str) -> str | None:
@@ -165,7 +143,7 @@ def _added(connection: Connection, fails: Mapping[str, int], now: float) -> dict
         return {}
     column, number = schema.fails.c, rules.slice_of(now)
     rows = [{"address": address, "slice": number, "fails": count} for address, count in fails.items()]
-    connection.execute(schema.add_fails(rows, connection.dialect.name))
+    connection.execute(add_fails(rows, connection.dialect.name))
     counting = column.address.in_(list(fails)), column.slice > rules.last_expired_slice(now)
     query = select(column.address, func.sum(column.fails)).where(*counting).group_by(column.address)
     return {address: int(count) for address, count in connection.execute(query)}
@@ -193,7 +171,7 @@ def _book(connection: Connection, known: str) -> BanBook:
     book, mark = _value(connection, _BOOK), _value(connection, _MARK)
     if book is None or mark is None:  # two that come here at once: the last one's counts, and the other reads it next
         book, mark = secrets.token_hex(8), secrets.token_hex(8)
-        with _whole(connection):
+        with transaction(connection):
             _set(connection, _BOOK, book)
             _set(connection, _MARK, mark)
     if mark == known:
