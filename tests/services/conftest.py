@@ -1,11 +1,14 @@
-"""Houses of uploads that go on."""
+"""Houses of uploads that go on, and gates at which nobody really waits."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hmacfs.services import gate
+from tests.services.gates import ScriptedEvent
 from tests.services.resuming import House, Make
 
 
@@ -32,3 +35,12 @@ def house(make: Make) -> House:
 def live(make: Make) -> House:
     """Time passes by itself, for requests in threads."""
     return make(is_live=True)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedEvent]:
+    """What happens while the next ones wait: one deed each."""
+    monkeypatch.setattr(gate, "threading", SimpleNamespace(Event=ScriptedEvent))
+    monkeypatch.setattr(ScriptedEvent, "deeds", [])
+    monkeypatch.setattr(ScriptedEvent, "waited", [])
+    return ScriptedEvent

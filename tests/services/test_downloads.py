@@ -14,7 +14,7 @@ from hmacfs.core.retention import AgeRule
 from hmacfs.core.retry import Schedule
 from hmacfs.errors import NotFound, PreconditionFailed, RangeNotSatisfiable, ServerBusy, StorageBusy, StorageFailed
 from hmacfs.offload import InlinePool
-from hmacfs.services import admission
+from hmacfs.services import gate
 from hmacfs.services.admission import Admission, Limits
 from hmacfs.services.downloads import Download, DownloadRequest, DownloadRules, Downloads
 from hmacfs.services.retrying import Retries
@@ -77,7 +77,7 @@ class House:
 @pytest.fixture(params=["read at once", "left open"])
 def house(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Every file is small, or every file is large."""
-    monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "WAIT_SECONDS", 0.0)
     if request.param == "left open":
         monkeypatch.setattr(stored, "SMALL", 0)
     built = House(tmp_path / "store")

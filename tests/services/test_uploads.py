@@ -19,7 +19,7 @@ from hmacfs.errors import (
     TooLarge,
     TooManyUploads,
 )
-from hmacfs.services import admission, uploads
+from hmacfs.services import gate, uploads
 from hmacfs.storage.base import Metadata
 from tests.services.uploading import BLOCK, MAX, WRONG, House, ScriptedBody, Silence, opened, request
 
@@ -191,7 +191,7 @@ REFUSALS: dict[str, tuple[dict[str, int], type[RequestError]]] = {
 @pytest.fixture(params=list(REFUSALS))
 def refusing(request: pytest.FixtureRequest, house: House, monkeypatch: pytest.MonkeyPatch) -> type[RequestError]:
     """The house admits nobody, for one reason; the error that says so."""
-    monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "WAIT_SECONDS", 0.0)
     limits, error = REFUSALS[request.param]
     house.admitting(**limits).draining = request.param == "draining"
     house.board.set_memory(10)
