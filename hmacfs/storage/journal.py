@@ -6,85 +6,38 @@ moments count for each record: ``end``, what the running system has (page cache 
 nothing), and ``durable``, what survives a power cut. Which of them is believed depends on whether the machine was
 booted since.
 
-Locks are byte ranges of this very file, by open file description (fcntl, F_OFD_SETLK): the kernel gives them back when
-the holder is gone, however it went, and they hold between greenlets, processes and servers on one store alike. The
-range of bytes that somebody writes is locked under its own numbers; the byte META guards changes of the records.
+Locks are byte ranges of this very file (``rangelocks``). The range of bytes that somebody writes is locked under its
+own numbers; the byte META guards changes of the records.
 """
 
-import errno
-import fcntl
-import json
 import os
-import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from uuid import UUID
 
-from hmacfs.core import paths
 from hmacfs.core.upload import MAX_GAPS, Extents, Span, State
-from hmacfs.errors import BadChecksum, BadHeader, BadPath, StorageFailed, TooManyGaps
-from hmacfs.storage import fsutil
+from hmacfs.errors import BadChecksum, StorageFailed, TooManyGaps
+from hmacfs.storage import fsutil, journalheader, rangelocks
 from hmacfs.storage.base import UploadHeader
 
-_MAGIC = b"hmacfs-upload-1\n"
-_STATE_AT = len(_MAGIC)
-_HEADER_AT = 32
-WANTED_AT = 28672
+_STATE_AT = len(journalheader.MAGIC)
+_TICKET_AT = 24
+WANTED_AT = journalheader.ROOM
 RECORDS_AT = 32768
 RECORD_BYTES = 64
 _OF_A_PAGE = 4096 // RECORD_BYTES
 """Records that reach the disk together."""
 _WORD = struct.Struct("<Q")
 _RECORD = struct.Struct("<8Q")
-_TICKET_AT = 24
 _STATE, _WANTED, _BOOT, _FIRST, _END, _DURABLE, _LIMIT, _TICKET = range(8)
 _FREE, _WRITING, _CLOSED = range(3)
-_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
-"""What a header that a disk has damaged can make of reading it."""
 
 MAX_RECORDS = 4096
 """Far above what the bound on gaps and the writers of one upload together make."""
 
 META = 1 << 62
 """The byte whose lock guards the records; every offset of a file lies below it."""
-
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_GIVEN_BOOT_ID = "BOOT_ID_FOR_HMACFS"
-"""A variable of systemd's units and no key of the configuration: a value that somebody wrote down would be wrong after
-the next boot."""
-_PLAIN_ID = re.compile("[0-9a-f]{32}")
-
-_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid (0 for locks by open file description)
-
-
-def boot_tag() -> int:
-    """A number that every boot of this machine has anew, the same in all processes.
-
-    Where /proc does not show the boot's id (systemd's ProcSubset=pid), BOOT_ID_FOR_HMACFS tells it, which a unit fills
-    in with ``%b``. There is no third way: clocks are set, and a number that outlived a boot would call bytes recorded
-    that a power cut took.
-
-    Raises:
-        OSError: neither tells it.
-    """
-    try:
-        with open(_BOOT_ID, "rb") as file:
-            told = file.read()
-    except OSError as error:
-        told = _given_boot_id()
-        if not told:
-            why = f"{error.strerror}, and {_GIVEN_BOOT_ID} is not set to systemd's %b"
-            raise OSError(error.errno, why, _BOOT_ID) from error
-    return int.from_bytes(sha256(told).digest()[:8], "little") | 1
-
-
-def _given_boot_id() -> bytes:
-    """As the kernel writes it, so that whoever reads it there has the same tag; empty where it is none."""
-    given = os.environ.get(_GIVEN_BOOT_ID, "")
-    return f"{UUID(given)}\n".encode() if _PLAIN_ID.fullmatch(given) else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +78,7 @@ class Journal:
 
     Args:
         fd: its descriptor, which belongs to the journal from now on.
-        boot: as ``boot_tag`` gives it.
+        boot: as ``boottag.boot_tag`` gives it.
     """
 
     def __init__(self, fd: int, boot: int) -> None:
@@ -137,52 +90,12 @@ class Journal:
     # The header
 
     def begin(self, header: UploadHeader, data_name: str) -> None:
-        """Write the header of a new journal."""
-        values = {
-            "path": header.path.raw.decode(),
-            "total": header.total,
-            "type": header.content_type,
-            "face": header.face,
-            "secret": header.secret,
-            "started": header.started_at,
-            "note": header.note,
-            "wanted": header.wanted,
-            "uploader": header.uploader,
-            "expires": header.expires_at,
-            "proof": header.proof,
-            "data": data_name,
-        }
-        text = json.dumps(values, ensure_ascii=False).encode()
-        block = _MAGIC + bytes(_HEADER_AT - len(_MAGIC)) + _WORD.pack(len(text)) + text
-        if len(block) > WANTED_AT:
-            raise BadHeader("Upload-Metadata, or the path beside it, is too long")
-        fsutil.write_all(self.fd, memoryview(block), 0)
+        """Write the header of a new journal. Raises BadHeader where it has no room."""
+        fsutil.write_all(self.fd, memoryview(journalheader.packed(header, data_name)), 0)
 
     def header(self) -> tuple[UploadHeader, str]:
         """The header and the name of the data file. Raises StorageFailed for a file that is no journal."""
-        block = os.pread(self.fd, RECORDS_AT, 0)
-        try:
-            (length,) = _WORD.unpack_from(block, _HEADER_AT)
-            if not block.startswith(_MAGIC):
-                raise ValueError("no journal")
-            values = json.loads(block[_HEADER_AT + 8 : _HEADER_AT + 8 + length])
-            header = UploadHeader(
-                path=paths.parse(values["path"].encode()),
-                total=values["total"],
-                content_type=values["type"],
-                face=values["face"],
-                secret=values["secret"],
-                started_at=values["started"],
-                note=values["note"],
-                wanted=tuple(values["wanted"]),
-                # Journals of earlier versions lack these.
-                uploader=values.get("uploader", ""),
-                expires_at=values.get("expires", 0),
-                proof=values.get("proof", ""),
-            )
-            return header, str(values["data"])
-        except (*_DAMAGES, BadPath) as error:
-            raise StorageFailed("the journal of an upload cannot be read") from error
+        return journalheader.unpacked(os.pread(self.fd, journalheader.ROOM, 0))
 
     def wanted(self) -> tuple[str, ...]:
         """Checksums that came after the header."""
@@ -388,21 +301,14 @@ class Journal:
 
     def try_lock(self, first: int, end: int) -> bool:
         """Hold the range alone until ``unlock`` or the end of this descriptor; False when somebody holds a part."""
-        try:
-            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, first, end))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        return True
+        return rangelocks.try_lock(self.fd, first, end)
 
     def unlock(self, first: int, end: int) -> None:
-        fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, first, end))
+        rangelocks.unlock(self.fd, first, end)
 
     def is_held(self, first: int, end: int) -> bool:
         """Whether somebody else holds a part of the range; takes nothing."""
-        found = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, first, end))
-        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+        return rangelocks.is_held(self.fd, first, end)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -416,7 +322,3 @@ class Journal:
             yield
         finally:
             self.unlock(META, META + 1)
-
-
-def _lock(kind: int, first: int, end: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, first, end - first, 0)

@@ -16,7 +16,8 @@ from hashlib import sha256
 
 from hmacfs.errors import ConfigError
 from hmacfs.storage import fsutil, private
-from hmacfs.storage.journal import Journal, boot_tag
+from hmacfs.storage.boottag import boot_tag
+from hmacfs.storage.journal import Journal
 from hmacfs.storage.storedir import PRIVATE
 
 LOG, DATA, DRAFT = ".log", ".part", ".new"

@@ -5,10 +5,7 @@ The lock of a path is one byte of one lock file, numbered by a hash of the path 
 however it went. Nobody holds it while bytes flow, and nobody holds two.
 """
 
-import errno
-import fcntl
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ from typing import TypeVar
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import StorageBusy
 from hmacfs.offload import Pool
-from hmacfs.storage import fsutil
+from hmacfs.storage import fsutil, rangelocks
 
 T = TypeVar("T")
 
@@ -27,8 +24,6 @@ PATIENCE_SECONDS = 5.0
 
 _JOB_SECONDS, _JOB_STEP = 0.02, 0.001
 """How long, and in which steps, a job waits for it: longer than it is ever held on a disk that answers."""
-
-_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid (0 for locks by open file description)
 
 
 def slot_name(path: SlotPath) -> str:
@@ -66,13 +61,7 @@ class SlotLocks:
 
 def _lock(fd: int, number: int) -> None:
     waited = 0.0
-    while True:
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
-            return
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
+    while not rangelocks.try_lock(fd, number, number + 1):
         if waited >= _JOB_SECONDS:
             raise Held
         fsutil.pause(_JOB_STEP)

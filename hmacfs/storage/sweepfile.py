@@ -12,7 +12,7 @@ from typing import Any
 from hmacfs.core.wallclock import Moment, Stock, Swept
 from hmacfs.storage import fsutil, private
 from hmacfs.storage.base import os_errors_translated
-from hmacfs.storage.journal import boot_tag
+from hmacfs.storage.boottag import boot_tag
 from hmacfs.storage.storedir import PRIVATE
 
 _FIELDS = ("last", "trusted", "tidied")

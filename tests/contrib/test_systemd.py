@@ -10,7 +10,7 @@ import pytest
 
 from hmacfs import configfile
 from hmacfs.settings import Settings
-from hmacfs.storage import journal
+from hmacfs.storage import boottag
 from tests.support.sandbox import allowed_calls, directives, values
 from tests.support.server import ROOT
 from tests.support.servers import program
@@ -91,12 +91,12 @@ def test_systemd_tells_the_boots_id_as_the_server_takes_it(tmp_path: Path, monke
     (tmp_path / "expand.conf").write_text(f"f {tmp_path}/expanded 0600 - - - %b\n", encoding="utf-8")
     command = [program("systemd-tmpfiles"), "--create", str(tmp_path / "expand.conf")]
     subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    seen = journal.boot_tag()
+    seen = boottag.boot_tag()
 
-    monkeypatch.setattr(journal, "_BOOT_ID", "/proc/self/hidden")
+    monkeypatch.setattr(boottag, "_BOOT_ID", "/proc/self/hidden")
     monkeypatch.setenv("BOOT_ID_FOR_HMACFS", (tmp_path / "expanded").read_text(encoding="ascii"))
 
-    assert journal.boot_tag() == seen
+    assert boottag.boot_tag() == seen
 
 
 def test_the_drain_ends_before_systemd_loses_patience() -> None:
