@@ -381,7 +381,9 @@ def test_a_key_without_effect_is_a_warning_when_it_is_set(file: Path, key: Key) 
 
 
 def test_a_key_with_effect_is_no_warning(file: Path) -> None:
-    clean(file, "UploadMaxSize = 5\nDurability = 'none'\nNumCores = 2")
+    loaded = load(file, "UploadMaxSize = 5\nDurability = 'none'\nNumCores = 2")
+
+    assert (loaded.errors, loaded.warnings) == ([], [])
 
 
 def test_a_missing_file_is_told_with_what_to_do(file: Path) -> None:

@@ -48,5 +48,12 @@ def test_a_head_that_nobody_understood_is_counted_without_its_words(tmp_path: Pa
     assert told(tmp_path).value("hmac_file_server_errors_total", operation="other", code="bad-head") == 1
 
 
-def test_where_nothing_is_counted_such_a_head_is_no_fault() -> None:
-    Counting(Settings(metrics_enabled=False), "", Scoreboard()).head_refused()
+def test_where_nothing_is_counted_such_a_head_is_no_fault_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    counting = Counting(Settings(metrics_enabled=False), "", Scoreboard())
+
+    counting.head_refused()
+
+    assert list(tmp_path.iterdir()) == []

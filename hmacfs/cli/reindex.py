@@ -10,16 +10,14 @@ from functools import partial
 
 import click
 
+from hmacfs.cli import store
 from hmacfs.cli.common import config_errors_told, config_option, fail, settings_of, shared_state
 from hmacfs.core import contenttype, paths, quota
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import BadPath, NotFound, StorageBusy, StorageFailed
-from hmacfs.offload import InlinePool
-from hmacfs.settings import Settings
 from hmacfs.state.base import Catalog, FileRow
-from hmacfs.storage import storedir, walk
+from hmacfs.storage import walk
 from hmacfs.storage.base import Storage
-from hmacfs.storage.local import LocalStorage
 
 BATCH = 500
 """Rows of one call to a tier."""
@@ -40,24 +38,13 @@ def reindex(config_path: str | None, dry_run: bool) -> None:
     try:
         with shared_state(settings) as state:
             named = partial(quota.uploader_of, by_first_segment=settings.quota_by_first_segment)
-            work = Reindexing(_storage(settings), state, click.echo if dry_run else None, named)
+            work = Reindexing(store.opened(settings), state, click.echo if dry_run else None, named)
             work.run(walk.slots(settings.store_dir))
             if not dry_run:
                 state.forget_counts()  # of what uploaders have: they are made anew from the catalogue
     except (StorageBusy, StorageFailed) as error:
         fail(f"the store cannot be read: {error}.")
     click.echo(work.summary())
-
-
-def _storage(settings: Settings) -> LocalStorage:
-    storedir.prepare(settings.store_dir)
-    return LocalStorage(
-        settings.store_dir,
-        InlinePool(),
-        durability=settings.durability,
-        file_mode=settings.file_mode,
-        dir_mode=settings.dir_mode,
-    )
 
 
 @dataclass

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hmacfs import units
+from hmacfs.cli import store
 from hmacfs.cli.common import config_errors_told, config_option, fail, open_audit_log, settings_of, shared_state
 from hmacfs.errors import StorageBusy, StorageFailed
-from hmacfs.offload import InlinePool
 from hmacfs.services.observer import Observer
 from hmacfs.services.observers import Observers
 from hmacfs.services.sweep import Report
 from hmacfs.settings import Settings
-from hmacfs.storage import partialfolders, storedir
+from hmacfs.storage import partialfolders
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.telemetry import logs
@@ -86,7 +86,7 @@ def _sweep(
 ) -> Report | None:
     from hmacfs import retention
 
-    storage, recorder = _storage(settings), _recorder(state)
+    storage, recorder = store.opened(settings), _recorder(state)
     kept, unfinished = retention.kept(settings, storage), _partials(settings, storage)
     work = retention.janitor(settings, storage, kept, unfinished, state, recorder, observer, removes=not dry_run)
     if dry_run:
@@ -110,17 +110,6 @@ def _recorder(state: "SharedState") -> "Recorder":
     from hmacfs.services.recorder import Recorder
 
     return Recorder(state, Schedule(0, 0), lambda: 0.0, lambda sentence: click.echo(f"hmacfs: {sentence}", err=True))
-
-
-def _storage(settings: Settings) -> LocalStorage:
-    storedir.prepare(settings.store_dir)
-    return LocalStorage(
-        settings.store_dir,
-        InlinePool(),
-        durability=settings.durability,
-        file_mode=settings.file_mode,
-        dir_mode=settings.dir_mode,
-    )
 
 
 def _partials(settings: Settings, storage: LocalStorage) -> LocalPartials:

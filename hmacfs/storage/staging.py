@@ -129,9 +129,6 @@ def _is_abandoned(area: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return fsutil.try_flock(fd)
     finally:
         os.close(fd)
-    return True
