@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.ending import end
 from tests.support.http import Connection, head_of
-from tests.support.polling import PATIENCE, until
+from tests.support.polling import until
 from tests.support.server import Server, free_port
 from tests.support.skipping import skip_or_fail
 
@@ -79,12 +80,7 @@ class Nginx:
 
     def _stop(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, signal.SIGTERM)
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -9,14 +9,15 @@ import os
 import random
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.support import crowd
 from tests.support.http import Connection, put_head
 from tests.support.polling import until
 from tests.support.running import make_ext4, mounted
@@ -65,7 +66,10 @@ def cut_power(folder: Path, after: int, *, clients: int = 8, seed: int = 0, **ke
         store = disk / "store"
         keys = {"StoreDir": str(store), "MinFreeSpace": 0, "NumCores": 2, **keys}
         acknowledged: list[str] = []
-        with Server(folder / "server", **keys) as server, _load(server, acknowledged, clients, after, seed):
+        with (
+            Server(folder / "server", **keys) as server,
+            crowd.running(partial(_upload, server, acknowledged, seed), clients, acknowledged, after),
+        ):
             until(lambda: len(acknowledged) >= after, f"{after} uploads are answered", 60)
             with frozen(server):
                 before = list(acknowledged)
@@ -74,32 +78,8 @@ def cut_power(folder: Path, after: int, *, clients: int = 8, seed: int = 0, **ke
         return _compared(survivor / "store", before)
 
 
-@contextmanager
-def _load(server: Server, acknowledged: list[str], clients: int, after: int, seed: int) -> Iterator[None]:
-    ended = threading.Event()
-
-    def is_over() -> bool:
-        return ended.is_set() or (clients == 1 and len(acknowledged) >= after)
-
-    threads = [
-        threading.Thread(
-            target=_upload, args=(server, acknowledged, is_over, random.Random(f"{seed} {number}"), number)
-        )
-        for number in range(clients)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(30)
-
-
-def _upload(
-    server: Server, acknowledged: list[str], is_over: Callable[[], bool], chance: random.Random, client: int
-) -> None:
+def _upload(server: Server, acknowledged: list[str], seed: int, client: int, is_over: Callable[[], bool]) -> None:
+    chance = random.Random(f"{seed} {client}")
     with Connection(server.address) as connection:
         for number in count():
             size = chance.choice(SIZES)

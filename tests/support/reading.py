@@ -5,14 +5,16 @@ seconds of a drain. The request header X-Wanted bounds how many bytes it reads.
 """
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from tests.support.ending import end
 from tests.support.http import Connection, head_of
-from tests.support.polling import PATIENCE, until
+from tests.support.polling import until
 from tests.support.server import ROOT, free_port
 
 SILENCE_SECONDS = 2.0
@@ -36,12 +38,12 @@ class Reading:
         try:
             until(self._answers, "the server answers")
         except BaseException:
-            self._stop()
+            end(self.process, signal.SIGTERM)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop()
+        end(self.process, signal.SIGTERM)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"the server ended with {self.process.returncode}"
@@ -51,15 +53,6 @@ class Reading:
                 return connection.read_answer().status == 204
         except (OSError, EOFError):
             return False
-
-    def _stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def _read(environ: dict[str, Any]) -> tuple[int, str]:

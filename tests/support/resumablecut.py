@@ -6,16 +6,16 @@ what was durable and nothing more.
 
 import random
 import shutil
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tests.live.faces import FACES, Upload
+from tests.support import crowd
 from tests.support.http import Answer, Connection, get
 from tests.support.polling import until
 from tests.support.powercut import MEBIBYTES, frozen
@@ -73,7 +73,10 @@ def cut_power_while_resuming(
     words: list[Told] = []
     with mounted(folder / "disk", "-o", "loop", str(image)) as disk:
         keys = {"StoreDir": str(disk / "store"), "MinFreeSpace": 0, "NumCores": 2, **keys}
-        with Server(folder / "server", **keys) as server, _load(server, words, clients, after, seed):
+        with (
+            Server(folder / "server", **keys) as server,
+            crowd.running(partial(_upload, server, words, seed), clients, words, after),
+        ):
             until(lambda: len(words) >= after, f"{after} offsets are told", 60)
             until(lambda: len({word.upload.path for word in list(words)}) >= uploads, f"of {uploads} uploads", 60)
             with frozen(server):
@@ -94,31 +97,14 @@ def _after_another_boot(folder: Path) -> tuple[str, ...]:
     return "unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"
 
 
-@contextmanager
-def _load(server: Server, words: list[Told], clients: int, after: int, seed: int) -> Iterator[None]:
-    ended = threading.Event()
-
-    def is_over() -> bool:
-        return ended.is_set() or (clients == 1 and len(words) >= after)
-
-    def client(number: int) -> None:
-        chance = random.Random(f"{seed} {number}")
-        for turn in count():
-            if is_over():
-                return
-            total = chance.choice(TOTALS)
-            upload = Upload(chance.choice(FACES), f"client-{number}/{turn}.bin", content(total))
-            _Client(server, upload, words, is_over, chance).upload()
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(30)
+def _upload(server: Server, words: list[Told], seed: int, number: int, is_over: Callable[[], bool]) -> None:
+    chance = random.Random(f"{seed} {number}")
+    for turn in count():
+        if is_over():
+            return
+        total = chance.choice(TOTALS)
+        upload = Upload(chance.choice(FACES), f"client-{number}/{turn}.bin", content(total))
+        _Client(server, upload, words, is_over, chance).upload()
 
 
 @dataclass

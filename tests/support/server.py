@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.support import heard
+from tests.support.ending import end
 from tests.support.http import Connection, head_of
 from tests.support.polling import PATIENCE, until
 
@@ -268,12 +269,7 @@ class Server:
             return
         group = self.pid
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
-            try:
-                self._process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process, signal.SIGQUIT)
         for pid, state, _, leader in processes():
             if leader == group and state != "Z":
                 try:
