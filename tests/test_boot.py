@@ -9,7 +9,8 @@ import pytest
 
 from hmacfs import boot
 from hmacfs.telemetry import audit, logs
-from tests.support.server import SECRET, free_port, toml
+from tests.support.ports import free_port
+from tests.support.server import SECRET, toml
 
 
 class Master:

@@ -11,7 +11,7 @@ from hmacfs import tiers
 from hmacfs.settings import Settings
 from hmacfs.state.base import FileRow
 from hmacfs.state.members import Serving
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 ROW = FileRow("id/cat.jpg", 5, "image/jpeg", "", "", 1_700_000_000, 0)
 

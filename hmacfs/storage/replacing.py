@@ -80,10 +80,10 @@ class Replacing:
                         continue
                 if is_equal:
                     return self._stays(path, current, incoming)
-                moment = self._clock()
+                # Later than what it replaces, though a clock may have gone back since.
+                moment = max(int(self._clock() * 1_000_000_000), current.modified_ns + 1000)
                 self._replace(path, current, incoming)
-                # Synced already, before the oldest version went.
-                return replace(incoming.entity, replaced_ns=int(moment * 1_000_000_000)), []
+                return replace(incoming.entity, replaced_ns=moment), []  # synced, before the oldest version went
         raise StorageBusy("others replace this file without a pause")
 
     def pruned(self) -> list[RemovedVersion]:

@@ -12,7 +12,8 @@ import pytest
 from hmacfs.settings import keys
 from tests.cli.running import Done, config_in, hmacfs, lines, run, snapshot
 from tests.cli.test_serve_errors import AS_NOBODY
-from tests.support.server import ROOT, Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT, Server
 
 WITHOUT_EFFECT = [key for key in keys() if not key.works]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Done, config_in, hmacfs, lines
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 MIB = 1024 * 1024
 PIECE = 1000

@@ -18,7 +18,8 @@ import pytest
 from tests.cli.running import HMACFS, Done, config_in, environment, hmacfs, lines
 from tests.support import http
 from tests.support.polling import until
-from tests.support.server import Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server
 
 MIB = 1024 * 1024
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.cli.running import GUNICORN, HMACFS, config_in, environment, lines
 from tests.support.polling import until
-from tests.support.server import ROOT, Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT, Server
 
 PROMPT = 5.0
 """Seconds. gunicorn on its own would try a taken address again for five."""

@@ -16,9 +16,10 @@ from tests.cli.running import Done, config_in, hmacfs, lines
 from tests.support.http import get, put
 from tests.support.metrics import scrape
 from tests.support.polling import PATIENCE, until
+from tests.support.ports import free_port
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.running import small_tmpfs
-from tests.support.server import Server, free_port
+from tests.support.server import Server
 
 MIB = 1024 * 1024
 

@@ -10,7 +10,7 @@ from hmacfs import tiers
 from hmacfs.settings import Settings
 from hmacfs.state.base import SessionRow
 from tests.cli.running import Done, config_in, hmacfs, lines
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 NOW = int(time.time())
 MIB = 1024 * 1024

@@ -12,7 +12,8 @@ from types import TracebackType
 
 from tests.support import http
 from tests.support.polling import until
-from tests.support.server import ROOT, free_port, processes
+from tests.support.ports import free_port
+from tests.support.server import ROOT, processes
 
 INSTALL_SECONDS = 400.0
 DEFAULT_OPERATIONS = "127.0.0.1:9090"

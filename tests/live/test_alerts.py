@@ -16,9 +16,10 @@ import pytest
 
 from tests.support.http import MIB, put, request
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.prometheus import CONTRIB, SCRAPES, Prometheus
 from tests.support.running import small_tmpfs
-from tests.support.server import Server, free_port
+from tests.support.server import Server
 from tests.support.skipping import skip_or_fail
 from tests.support.slot import WRONG, face
 

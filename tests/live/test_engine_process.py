@@ -19,8 +19,9 @@ import pytest
 
 from tests.support.http import MIB, Connection, get, head_of, put, put_head, url_of
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.running import begin_upload, refuses, small_tmpfs
-from tests.support.server import ROOT, Server, free_port, open_files, tree
+from tests.support.server import ROOT, Server, open_files, tree
 from tests.support.skipping import skip_or_fail
 
 SIZE = 2 * MIB

@@ -19,9 +19,10 @@ from hmacfs.storage.probe import ANOTHER
 from tests.support.http import Answer, Connection, get, head_of, put, put_head, request
 from tests.support.metrics import ask
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.running import begin_upload, make_ext4, mounted, refuses, small_tmpfs
-from tests.support.server import SECRET, Server, free_port
+from tests.support.server import SECRET, Server
 from tests.support.skipping import skip_or_fail
 
 MIB = 1024 * 1024

@@ -15,8 +15,9 @@ from tests.support import http
 from tests.support.http import Connection
 from tests.support.metrics import Scrape, ask, scrape
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.running import begin_upload, refuses
-from tests.support.server import Server, free_port, open_files
+from tests.support.server import Server, open_files
 from tests.support.skipping import skip_or_fail
 from tests.telemetry.test_metrics import PROMISED
 

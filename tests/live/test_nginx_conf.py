@@ -13,7 +13,8 @@ from tests.live.faces import FACES, Upload
 from tests.support.http import MIB, Answer, Connection, get, head_of, mac, put, put_head, query_of, request, url_of
 from tests.support.nginx import Nginx
 from tests.support.polling import until
-from tests.support.server import ROOT, Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT, Server
 from tests.support.servers import program
 from tests.support.slot import WRONG, Slot, content, draft_location, tus, tus_location
 

@@ -13,8 +13,9 @@ import pytest
 from tests.support.http import MIB, Connection, get, head_of, put, put_head, request, sign_v, url_of
 from tests.support.leaks import Kind
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.running import refuses
-from tests.support.server import SECRET, Server, free_port, open_files, processes, tree
+from tests.support.server import SECRET, Server, open_files, processes, tree
 from tests.support.skipping import skip_or_fail
 
 SIZE = 2 * MIB

@@ -21,9 +21,10 @@ from tests.support import mariadb, postgres, redis
 from tests.support.http import get, put
 from tests.support.mariadb import MariadbServer
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.redis import RedisServer
-from tests.support.server import ROOT, Server, free_port
+from tests.support.server import ROOT, Server
 
 
 @pytest.fixture(scope="module")

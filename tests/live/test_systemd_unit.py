@@ -17,8 +17,9 @@ import pytest
 from tests.live.faces import FACES, Upload
 from tests.support.http import MIB, Connection, get, put
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.sandbox import values
-from tests.support.server import ROOT, SECRET, Server, free_port
+from tests.support.server import ROOT, SECRET, Server
 from tests.support.servers import program
 from tests.support.skipping import skip_or_fail
 from tests.support.slot import content

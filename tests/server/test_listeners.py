@@ -17,7 +17,7 @@ from hmacfs.errors import ConfigError
 from hmacfs.server import listeners
 from hmacfs.settings import Settings
 from hmacfs.units import Address
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 
 def has_ipv6() -> bool:

@@ -12,7 +12,7 @@ from hmacfs.server import operations
 from hmacfs.server.worker import TransferWorker, WorkerLimits, worker_class
 from hmacfs.settings import Settings, contradictions, operations_address, operations_on_main
 from hmacfs.units import parse_address
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 
 def settings(metrics: str | None = "127.0.0.1:9090", listen: str = ":8080", *, enabled: bool = True) -> Settings:

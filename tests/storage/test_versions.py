@@ -116,6 +116,18 @@ def test_of_files_that_followed_each_other_the_later_one_was_stored_later_whenev
         assert found.entity == last  # when it was replaced tells no file from another
 
 
+def test_a_file_that_replaces_one_of_a_clock_that_was_ahead_was_stored_later_all_the_same(
+    archive: Archive, wall: Wall
+) -> None:
+    archive.put(b"first")
+    ahead = (int(wall.time) + 3600) * 1_000_000_000
+    os.utime(archive.store / PATH, ns=(ahead, ahead))
+
+    second = archive.put(b"second")
+
+    assert second.stored_us == ahead // 1000 + 1
+
+
 def test_max_versions_keeps_the_newest(archive: Archive, each_way: bool) -> None:
     for number in range(6):
         archive.put(b"content %d" % number, in_blocks=each_way)

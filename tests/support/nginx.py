@@ -12,7 +12,8 @@ from types import TracebackType
 from tests.support.ending import end
 from tests.support.http import Connection, head_of
 from tests.support.polling import until
-from tests.support.server import Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server
 from tests.support.skipping import skip_or_fail
 
 _numbers = itertools.count()

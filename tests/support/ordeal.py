@@ -16,10 +16,11 @@ from hmacfs.services.sweep import STEP
 from tests.support import redis, traffic
 from tests.support.metrics import Series
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.prometheus import SCRAPES, Prometheus, panel_queries
 from tests.support.redis import RedisServer
 from tests.support.running import make_ext4, mounted
-from tests.support.server import Server, free_port
+from tests.support.server import Server
 from tests.support.tally import COUNTED, Tally
 from tests.support.traffic import Load, load_on
 

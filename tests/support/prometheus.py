@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 from tests.support.metrics import Series
 from tests.support.polling import until
-from tests.support.server import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT
 from tests.support.servers import program
 
 CONTRIB = ROOT / "contrib"

@@ -15,7 +15,8 @@ from typing import Any
 from tests.support.ending import end
 from tests.support.http import Connection, head_of
 from tests.support.polling import until
-from tests.support.server import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT
 
 SILENCE_SECONDS = 2.0
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,17 +15,10 @@ from tests.support import heard
 from tests.support.ending import end
 from tests.support.http import Connection, head_of
 from tests.support.polling import PATIENCE, until
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-secret-for-tests-0123456789abcdef"
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def toml(keys: Mapping[str, Any]) -> str:

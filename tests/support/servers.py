@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.polling import PATIENCE, until
-from tests.support.server import free_port, processes, stat_fields
+from tests.support.ports import free_port
+from tests.support.server import processes, stat_fields
 from tests.support.skipping import skip_or_fail
 
 
