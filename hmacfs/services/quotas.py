@@ -20,7 +20,7 @@ from hmacfs.core import quota
 from hmacfs.core.paths import SlotPath
 from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable, UploadComplete
 from hmacfs.services.recorder import Recorder
-from hmacfs.state.base import Accounts, Catalog, Grant, Reservation
+from hmacfs.state.base import AT_WORK, Accounts, Catalog, Grant, Reservation
 from hmacfs.storage.base import Storage
 
 COUNT_SECONDS = 900
@@ -36,6 +36,10 @@ LEASE_SECONDS = 300
 """For how long the bytes of an upload in one piece stay reserved after its process was killed."""
 
 RENEW_SECONDS = 100.0
+SHARED_SECONDS = RENEW_SECONDS + 20
+"""For how long the bytes stay reserved that a failed request shared with another one of its slot: if that is at work
+still, it renews them within this time."""
+
 _RENEWED_AT_ONCE = 100
 _MOST_REMEMBERED = 10_000
 
@@ -145,7 +149,7 @@ class UserQuotas(Quotas):
     def give_back(self, path: SlotPath, total: int, named: str) -> None:
         uploader = self.uploader(path, named)
         if uploader:
-            self._give_back(path, self._wish(path, total, uploader, "", 0))
+            self._give_back(path, self._wish(path, total, uploader, "", SHARED_SECONDS))
 
     def start(self) -> None:
         if self._thread is None:
@@ -182,7 +186,8 @@ class UserQuotas(Quotas):
     @contextmanager
     def _hold(self, path: SlotPath, total: int, more: int, uploader: str, resumable: bool) -> Iterator[None]:
         life = max(LEASE_SECONDS, self._rules.session_ttl) if resumable else LEASE_SECONDS
-        wish = replace(self._wish(path, total, uploader, secrets.token_hex(8), life), size=more)
+        owner = ("" if resumable else AT_WORK) + secrets.token_hex(8)
+        wish = replace(self._wish(path, total, uploader, owner, life), size=more)
         self._reserve(wish, uploader)
         self._held[wish.owner] = wish, life
         try:
@@ -190,7 +195,7 @@ class UserQuotas(Quotas):
         except UploadComplete:
             raise  # by another request, which settles what it is now
         except BaseException:
-            self._give_back(path, wish)
+            self._give_back(path, replace(wish, expires_at=int(self._clock() + SHARED_SECONDS)))
             raise
         finally:
             del self._held[wish.owner]

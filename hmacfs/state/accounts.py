@@ -7,14 +7,14 @@ granted, so whoever grants has that lock, and sees what was granted before.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, delete, func, or_, select, update
 from sqlalchemy.sql.dml import Insert
 
 from hmacfs.state import schema
-from hmacfs.state.base import MOST_RESERVATIONS, Grant, Reservation
+from hmacfs.state.base import MOST_RESERVATIONS, SHARED, Grant, Reservation, owner_after
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.statements import insert_or_update
 from hmacfs.state.transactions import transaction
@@ -34,7 +34,9 @@ class SqlAccounts(ABC):
 
     def reserve(self, wish: Reservation, quota: int, now: int) -> Grant:
         others = [schema.reservations.c.account == wish.account, schema.reservations.c.key != wish.key]
-        query = _sum_of(*others, schema.reservations.c.expires_at > now)
+        lives = schema.reservations.c.expires_at > now
+        query = _sum_of(*others, lives)
+        holder = select(schema.reservations.c.owner).where(schema.reservations.c.key == wish.key, lives)
 
         def reserve(connection: Connection) -> Grant:
             with transaction(connection, sees_committed=True):
@@ -44,7 +46,8 @@ class SqlAccounts(ABC):
                 reserved, number = connection.execute(query).one()
                 if stored + int(reserved or 0) + wish.size > quota or number >= MOST_RESERVATIONS:
                     return Grant.FULL
-                connection.execute(_upsert(connection, "size", "owner"), asdict(wish))
+                owner = owner_after(connection.execute(holder).scalar() or "", wish.owner)
+                connection.execute(_upsert(connection, "size", "owner"), asdict(replace(wish, owner=owner)))
                 return Grant.GRANTED
 
         return self.run(reserve)
@@ -71,14 +74,19 @@ class SqlAccounts(ABC):
 
     def give_back(self, reservations: Sequence[Reservation]) -> None:
         table = schema.reservations
+        is_shared = table.c.owner.startswith(SHARED, autoescape=True)
 
         def give_back(connection: Connection) -> None:
             for part in parts(sorted(reservations, key=lambda each: each.key)):
-                owned, any_owner = [each for each in part if each.owner], [each.key for each in part if not each.owner]
-                ours = and_(
-                    table.c.key.in_([each.key for each in owned]), table.c.owner.in_([each.owner for each in owned])
-                )
-                connection.execute(delete(table).where(or_(ours, table.c.key.in_(any_owner))))
+                anybodys = table.c.key.in_([each.key for each in part if not each.owner])
+                owned = [each for each in part if each.owner]
+                ours = table.c.key.in_([each.key for each in owned])
+                owners, sharing = [each.owner for each in owned], [SHARED + each.owner for each in owned]
+                connection.execute(delete(table).where(or_(ours & table.c.owner.in_(owners), anybodys & ~is_shared)))
+                shortened = update(table).where(or_(ours & table.c.owner.in_(sharing), anybodys & is_shared))
+                sooner = func.min if connection.dialect.name == "sqlite" else func.least
+                ends = sooner(table.c.expires_at, max(each.expires_at for each in part))
+                connection.execute(shortened.values(expires_at=ends))
 
         self.run(give_back)
 

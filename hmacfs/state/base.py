@@ -148,7 +148,8 @@ class Reservation:
         account: whose; ``core.quota.account_of``.
         key: which upload; ``core.quota.reservation_key``. There is one reservation for a key.
         size: bytes.
-        owner: tells the request that asked last from those that asked before it; empty: whichever it was.
+        owner: tells the request that asked last from those that asked before it; empty: whichever it was. With
+            ``AT_WORK`` before it while the request itself holds the bytes, and nothing on the disk.
         expires_at: Unix seconds, after which it is as good as gone.
     """
 
@@ -157,6 +158,16 @@ class Reservation:
     size: int
     owner: str
     expires_at: int
+
+
+AT_WORK = "run:"
+SHARED = "+"
+"""Before the owner who took a reservation over from somebody who was at work, and may be still."""
+
+
+def owner_after(known: str, asking: str) -> str:
+    """Whose a living reservation is once ``asking`` has asked for it. Args: known: its owner until then."""
+    return SHARED + asking if known.startswith((AT_WORK, SHARED)) else asking
 
 
 class Grant(StrEnum):
@@ -296,7 +307,9 @@ class Accounts(Protocol):
         """These uploads are in the catalogue: what is reserved for them counts as stored. Repeating it is harmless."""
 
     def give_back(self, reservations: Sequence[Reservation]) -> None:
-        """These uploads have ended otherwise. A reservation that another owner has taken over meanwhile stays."""
+        """These uploads have ended otherwise. A reservation that another owner has taken over meanwhile stays. One that
+        was taken over from somebody who may be at work still (``SHARED``) ends at the given ``expires_at``, or before:
+        whoever is at work renews it until then."""
 
     def used(self, account: str, now: int) -> int | None:
         """Bytes stored and reserved; None where they are not counted."""

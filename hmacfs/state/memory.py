@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from hmacfs.state.base import (
     MOST_RESERVATIONS,
+    SHARED,
     BanStore,
     FileRow,
     Grant,
     Reservation,
     SessionRow,
     newest,
+    owner_after,
     page,
 )
 from hmacfs.state.memorybans import MemoryBans
@@ -97,7 +99,9 @@ class MemoryTier:
             others = [each for each in self._living(wish.account, now) if each.key != wish.key]
             if stored + sum(each.size for each in others) + wish.size > quota or len(others) >= MOST_RESERVATIONS:
                 return Grant.FULL
-            self._keep(wish)
+            known = self._reservations.get(wish.key)
+            owner = known.owner if known is not None and known.expires_at > now else ""
+            self._keep(replace(wish, owner=owner_after(owner, wish.owner)))
             return Grant.GRANTED
 
     def renew(self, reservations: Sequence[Reservation], now: int) -> None:
@@ -119,7 +123,13 @@ class MemoryTier:
     def give_back(self, reservations: Sequence[Reservation]) -> None:
         with self._lock:
             for each in reservations:
-                if (found := self._reservations.get(each.key)) is not None and each.owner in ("", found.owner):
+                found = self._reservations.get(each.key)
+                if found is None or each.owner not in ("", found.owner.removeprefix(SHARED)):
+                    continue
+                if found.owner.startswith(SHARED):
+                    ends = min(found.expires_at, each.expires_at)
+                    self._reservations[each.key] = replace(found, expires_at=ends)
+                else:
                     del self._reservations[each.key]
 
     def used(self, account: str, now: int) -> int | None:

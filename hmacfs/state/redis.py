@@ -236,8 +236,8 @@ class RedisTier:
                 script(keys=keys, args=[*fixed, *(value for entry in part for value in entry)])
 
 
-def _ends(reservations: Sequence[Reservation]) -> list[tuple[str, str, str]]:
-    return [(each.account, each.key, each.owner) for each in reservations]
+def _ends(reservations: Sequence[Reservation]) -> list[tuple[str, str, str, str]]:
+    return [(each.account, each.key, each.owner, str(each.expires_at)) for each in reservations]
 
 
 def _connection_class(address: RedisAddress) -> type[redis.Connection | redis.UnixDomainSocketConnection]:

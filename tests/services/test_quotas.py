@@ -25,7 +25,16 @@ from hmacfs.errors import (
 )
 from hmacfs.services import quotas as module
 from hmacfs.services import uploads
-from hmacfs.services.quotas import COUNT_SECONDS, FRESH_SECONDS, LEASE_SECONDS, QuotaRules, Quotas, UserQuotas
+from hmacfs.services.quotas import (
+    COUNT_SECONDS,
+    FRESH_SECONDS,
+    LEASE_SECONDS,
+    RENEW_SECONDS,
+    SHARED_SECONDS,
+    QuotaRules,
+    Quotas,
+    UserQuotas,
+)
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import Accounts, FileRow
 from hmacfs.state.memory import MemoryTier
@@ -228,6 +237,31 @@ def test_a_late_giving_back_takes_nothing_from_the_next_request(desk: Desk) -> N
 
     with desk.held(PATH, 100):
         assert desk.used == 100
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_request_that_fails_takes_nothing_from_another_of_its_slot_that_is_at_work(
+    desk: Desk, resumable: bool
+) -> None:
+    other = desk.another()
+    with desk.held(PATH, 100):
+        with pytest.raises(Truncated), other.held(slot(PATH), 100, "", resumable=resumable):
+            raise Truncated
+
+        assert desk.refuses("romeo/x2/b.bin", 1)
+        desk.now += RENEW_SECONDS
+        desk.quotas.renew()
+        desk.now += SHARED_SECONDS
+        assert desk.refuses("romeo/x2/b.bin", 1)
+
+
+def test_what_failed_requests_of_one_slot_shared_is_free_soon(desk: Desk) -> None:
+    other = desk.another()
+    with pytest.raises(Truncated), desk.held(PATH, 100), other.held(slot(PATH), 100, ""):
+        raise Truncated
+
+    desk.now += SHARED_SECONDS
+    assert desk.used == 0
 
 
 def test_what_is_kept_of_an_upload_stays_reserved_as_long_as_it_is_kept(desk: Desk) -> None:

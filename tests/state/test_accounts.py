@@ -141,6 +141,36 @@ def test_an_empty_owner_gives_back_whosever_it_is(tier: Tier) -> None:
     assert tier.used(ALICE, NOW) == 30
 
 
+@pytest.mark.parametrize("giving", ["second", ""])
+@pytest.mark.parametrize("steps", [["run:first", "second"], ["run:first", "run:between", "second"]])
+def test_what_was_taken_over_from_somebody_at_work_stays_for_as_long_as_a_renewal_may_take(
+    tier: Tier, steps: list[str], giving: str
+) -> None:
+    counted(tier)
+    for owner in steps:
+        asked(tier, 1, 60, owner=owner, expires_at=NOW + 300)
+
+    given = replace(wish(1, 60), owner=giving, expires_at=NOW + 120)
+    tier.give_back([given])
+    tier.give_back([replace(given, expires_at=NOW + 200)])
+
+    assert [tier.used(ALICE, NOW + after) for after in (0, 119, 120)] == [60, 60, 0]
+    tier.renew([wish(1, 60, owner="run:first", expires_at=NOW + 400)], NOW + 100)
+    assert tier.used(ALICE, NOW + 399) == 60
+    tier.settle([wish(1, 60)])
+    assert tier.used(ALICE, NOW + 500) == 60
+
+
+def test_what_was_taken_over_from_somebody_whose_time_was_over_is_given_back_at_once(tier: Tier) -> None:
+    counted(tier)
+    asked(tier, 1, 60, owner="run:first", expires_at=NOW + 10)
+    asked(tier, 1, 60, owner="second", now=NOW + 10)
+
+    tier.give_back([wish(1, 60, owner="second")])
+
+    assert tier.used(ALICE, NOW + 10) == 0
+
+
 def test_what_is_settled_counts_as_stored_once(tier: Tier) -> None:
     counted(tier, 10)
     asked(tier, 1, 60)
@@ -319,7 +349,7 @@ STEP = st.tuples(
     st.sampled_from(["reserve", "renew", "settle", "give back", "count", "forget"]),
     st.integers(0, 3),
     st.integers(0, 60),
-    st.sampled_from(["x", "y"]),
+    st.sampled_from(["x", "run:y", "run:z"]),
     st.integers(0, 4),
 )
 

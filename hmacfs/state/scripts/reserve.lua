@@ -12,13 +12,16 @@ local epoch = redis.call('GET', KEYS[2])
 if not epoch or account['epoch'] ~= epoch or tonumber(account['until']) <= now then
     return 'uncounted'
 end
-local used, number = tonumber(account['stored']), 0
+local used, number, owner = tonumber(account['stored']), 0, ARGV[3]
 for key, text in pairs(account) do
-    local size, ends = string.match(text, '^(%d+) (%d+) ')
+    local size, ends, holder = string.match(text, '^(%d+) (%d+) (.*)$')
     if size and tonumber(ends) <= now then
         redis.call('HDEL', KEYS[1], key)
     elseif size and key == ARGV[1] then
         expiry = math.max(expiry, tonumber(ends))
+        if string.sub(holder, 1, 4) == 'run:' or string.sub(holder, 1, 1) == '+' then
+            owner = '+' .. owner -- base.owner_after
+        end
     elseif size then
         used, number, last = used + tonumber(size), number + 1, math.max(last, tonumber(ends))
     end
@@ -26,6 +29,6 @@ end
 if used + tonumber(ARGV[2]) > tonumber(ARGV[5]) or number >= tonumber(ARGV[7]) then
     return 'full'
 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], expiry, ARGV[3]))
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], expiry, owner))
 redis.call('EXPIRE', KEYS[1], math.max(last, expiry, tonumber(account['until'])) - now)
 return 'granted'
