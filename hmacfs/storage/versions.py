@@ -123,10 +123,11 @@ class LocalVersions:
     # Looking
 
     def _replaced(self, slot: str) -> list[KeptVersion]:
-        """The versions of a path, without one that is the current file."""
+        """The versions of a path, without one that is the current file because a crash left it so."""
         found = self._folders.kept(slot)
-        if found and found[-1].file is not None and found[-1].file.inode == found[-1].entity.inode:
-            found.pop()
+        newest = found[-1] if found else None
+        if newest is not None and newest.file is not None and newest.file.inode == newest.entity.inode:
+            return found[:-1] if versions.may_be_unreplaced(newest.ledger, newest.number) else found
         return found
 
     def _check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
