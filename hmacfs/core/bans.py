@@ -111,6 +111,17 @@ def is_newer(ban: Ban, other: Ban) -> bool:
     return (ban.since, ban.until) >= (other.since, other.until)
 
 
+def begins(ban: Ban, kept: Ban | None) -> bool:
+    """Whether with ``ban`` an address is banned that was not when it began: then it is news.
+
+    Args:
+        kept: what stood in its place, if anything did.
+    """
+    if kept is None or ban.is_lift:
+        return not ban.is_lift
+    return is_newer(ban, kept) and not kept.is_active(ban.since)
+
+
 def lifted(ban: Ban, now: int) -> Ban:
     """The lift that replaces ``ban``: newer than it also where it began in this second, or by a clock that is ahead."""
     moment = max(now, ban.since + 1)

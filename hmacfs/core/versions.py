@@ -66,6 +66,16 @@ def next_number(ledger: Ledger, kept: Collection[int]) -> int:
     return max(ledger.highest, *kept, 0) + 1
 
 
+def may_be_unreplaced(ledger: Ledger, number: int) -> bool:
+    """Whether a version with this number that is the current file may be one that was linked away and not replaced
+    then. Where a higher number was given, the file has been replaced since, and its content came back.
+
+    Args:
+        ledger: written before anything is linked; one that was lost or is older knows a lower number.
+    """
+    return number >= ledger.highest
+
+
 def surplus(numbers: Collection[int], most: int, ledger: Ledger, now: float) -> list[int]:
     """Which versions are too many, so that no day of replacements pushes out all that was there before.
 

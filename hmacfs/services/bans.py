@@ -9,7 +9,7 @@ those above were away and none of us read it: that is looked for when tiers chan
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from hmacfs.core import bans, signature
@@ -68,6 +68,7 @@ class BanList:
         self._counts = FailCounts()
         self._unsent: dict[str, int] = {}
         self._unsaved: dict[str, Ban] = {}
+        self._untold: dict[str, Ban] = {}
         self._book = self._mark = ""
         self._looked_below = float("-inf")
         self._print = fingerprint()
@@ -131,7 +132,11 @@ class BanList:
             thread.join(REFRESH_SECONDS)
 
     def refresh(self) -> None:
-        """Tell and read, once. Where no tier answers memory alone decides, until one does."""
+        """Tell and read, once. Where no tier answers memory alone decides, until one does.
+
+        Of a ban that several workers find at once, the one tells the observer whose row the tier took for a new one.
+        Where no tier says so, each worker tells of its own.
+        """
         self._notice_secret()
         if self._suspects_secret() and self._board.may_tell(self._secret):
             self._observer.secret_suspected()
@@ -141,7 +146,10 @@ class BanList:
             self._read()
             self._look_below()
         except StateUnavailable:
-            pass  # the state itself tells of its tiers
+            self._tell_alone()  # the state itself tells of its tiers
+        except Exception:
+            self._tell_alone()
+            raise
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -168,12 +176,11 @@ class BanList:
         if self._is_banned(address, now) or self._suspects_secret():
             return
         ban = bans.next_ban(address, self._bans.get(address), self._rules, int(now))
-        self._bans[address] = self._unsaved[address] = ban
+        self._bans[address] = self._unsaved[address] = self._untold[address] = ban
         self._begin_anew(address)
         self._due.set()  # the others read once a second: with our own second it would be two
         if len(self._bans) > bans.MOST_BANS:
             del self._bans[min(self._bans, key=lambda known: self._bans[known].until)]
-        self._observer.banned(address, 0 if ban.is_endless else ban.until - ban.since, ban.times)
 
     def _is_banned(self, address: str, now: float) -> bool:
         ban = self._bans.get(address)
@@ -191,7 +198,7 @@ class BanList:
             return
         with self._lock:
             self._print, self._secret, self._has_succeeded = found, _number(found), False
-            self._bans, self._unsaved, self._unsent = {}, {}, {}
+            self._bans, self._unsaved, self._untold, self._unsent = {}, {}, {}, {}
             self._counts.clear()
             self._book = self._mark = ""
 
@@ -209,11 +216,30 @@ class BanList:
 
     def _send_bans(self) -> None:
         if self._book and (unsaved := dict(self._unsaved)):  # before the first reading there is no book to merge with
-            self._store.save(list(unsaved.values()))
+            self._save(list(unsaved.values()))
             with self._lock:
                 for address, ban in unsaved.items():
                     if self._unsaved.get(address) == ban:
                         del self._unsaved[address]
+
+    def _save(self, rows: Sequence[Ban]) -> None:
+        """And tell of those that are ours. What the tier had before us is told by who brought it."""
+        begun = self._store.save(rows)
+        with self._lock:
+            ours = [ban for ban in rows if self._untold.get(ban.address) == ban]
+            for ban in ours:
+                del self._untold[ban.address]
+        self._tell(ban for ban in ours if ban.address in begun)
+
+    def _tell_alone(self) -> None:
+        """Nobody says who else found the same: better told twice than by nobody."""
+        with self._lock:
+            ours, self._untold = self._untold, {}
+        self._tell(ours.values())
+
+    def _tell(self, found: Iterable[Ban]) -> None:
+        for ban in found:
+            self._observer.banned(ban.address, 0 if ban.is_endless else ban.until - ban.since, ban.times)
 
     def _read(self) -> None:
         found = self._store.read(self._mark)
@@ -244,7 +270,7 @@ class BanList:
         with self._lock:
             merge = bans.merged(self._bans, theirs, self._clock())
         if merge.saved:
-            self._store.save(merge.saved)
+            self._save(merge.saved)
         self._book, self._looked_below = found.book, float("-inf")
         self._take(merge.bans)
 

@@ -266,9 +266,14 @@ class BanStore(Protocol):
         what failed before a ban, told behind it, would bring the next one.
         """
 
-    def save(self, bans: Sequence[Ban]) -> None:
+    def save(self, bans: Sequence[Ban]) -> set[str]:
         """Insert, or replace by address what is not newer (``core.bans.is_newer``); their failures count no more.
-        A lift is such a row too (``core.bans.lifted``)."""
+        A lift is such a row too (``core.bans.lifted``).
+
+        Returns:
+            Addresses that are banned by these and were not before (``core.bans.begins``): of all who save a ban that
+            they found at the same moment, one hears of it.
+        """
 
     def read(self, known: str) -> BanBook:
         """All bans, unless ``known`` is their mark still; of too many the ones that end first are left out."""

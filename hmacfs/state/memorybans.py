@@ -26,15 +26,19 @@ class MemoryBans:
         with self._lock:
             return {address: self._count(address, count, now) for address, count in fails.items()}
 
-    def save(self, rows: Sequence[Ban]) -> None:
+    def save(self, rows: Sequence[Ban]) -> set[str]:
+        begun = set()
         with self._lock:
             for ban in rows:
                 known = self._bans.get(ban.address)
+                if bans.begins(ban, known):
+                    begun.add(ban.address)
                 if known is None or bans.is_newer(ban, known):
                     self._bans[ban.address] = ban
                 self._counts.forget(ban.address)
             self._tidy()
             self._mark = secrets.token_hex(8)
+        return begun
 
     def read(self, known: str) -> BanBook:
         with self._lock:

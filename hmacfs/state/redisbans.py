@@ -37,11 +37,13 @@ class RedisBans:
         found = self._call("count_fails", self._keys[:1], [now, *fixed, *pairs]) if pairs else []
         return {address: int(count) for address, count in zip(fails, found, strict=True)}
 
-    def save(self, bans: Sequence[Ban]) -> None:
+    def save(self, bans: Sequence[Ban]) -> set[str]:
+        begun: set[str] = set()
         for part in parts(bans):
             rows = [value for ban in part for value in (ban.address, ban.forgotten_at, json.dumps(astuple(ban)))]
             fixed = [self._fails, rules.MOST_BANS, _LIFE_SECONDS, _fresh()]
-            self._call("save_bans", self._keys, [*fixed, *rows])
+            begun |= {address.decode() for address in self._call("save_bans", self._keys, [*fixed, *rows])}
+        return begun
 
     def read(self, known: str) -> BanBook:
         book, mark, texts = self._call("read_bans", self._keys, [known, _fresh(), _LIFE_SECONDS])

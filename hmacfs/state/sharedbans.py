@@ -29,8 +29,8 @@ class SharedBans:
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         return self._ask(lambda bans: bans.count(fails, now))
 
-    def save(self, bans: Sequence[Ban]) -> None:
-        self._ask(lambda kept: kept.save(bans))
+    def save(self, bans: Sequence[Ban]) -> set[str]:
+        return self._ask(lambda kept: kept.save(bans))
 
     def lift(self, lifts: Sequence[Ban]) -> None:
         self.save(lifts)

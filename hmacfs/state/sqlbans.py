@@ -55,23 +55,24 @@ class SqlBans:
         self._purge_fails(now)
         return found
 
-    def save(self, bans: Sequence[Ban]) -> None:
+    def save(self, bans: Sequence[Ban]) -> set[str]:
         newest: dict[str, Ban] = {}
         for ban in bans:
             if ban.address not in newest or rules.is_newer(ban, newest[ban.address]):
                 newest[ban.address] = ban
         rows = [asdict(newest[address]) for address in sorted(newest)]
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> set[str]:
             with transaction(connection):
-                _mark(connection)
+                _mark(connection)  # first: nobody else saves until the end, so what is read is what is replaced
+                kept = _kept(connection, sorted(newest))
                 for part in parts(rows):
                     put(connection, schema.bans, part)
                 _forget_fails(connection, sorted(newest))
                 _tidy(connection, int(self._clock()))
+            return {address for address, ban in newest.items() if rules.begins(ban, kept.get(address))}
 
-        if rows:
-            self._run(work)
+        return self._run(work) if rows else set()
 
     def read(self, known: str) -> BanBook:
         return self._run(lambda connection: _book(connection, known))
@@ -135,6 +136,15 @@ def _banned(connection: Connection, addresses: Sequence[str], now: float) -> set
     column = schema.bans.c
     query = select(column.address).where(column.address.in_(addresses), column.until > now)
     return {row[0] for row in connection.execute(query)}
+
+
+def _kept(connection: Connection, addresses: Sequence[str]) -> dict[str, Ban]:
+    """What is there of these addresses."""
+    found: dict[str, Ban] = {}
+    for part in parts(addresses):
+        rows = connection.execute(select(*_COLUMNS).where(schema.bans.c.address.in_(part)))
+        found |= {ban.address: ban for ban in (Ban(*row) for row in rows)}
+    return found
 
 
 def _added(connection: Connection, fails: Mapping[str, int], now: float) -> dict[str, int]:

@@ -55,9 +55,11 @@ class LocalStorage:
         slot's partials have no purpose any more. It must not raise."""
         self.place: Callable[[SlotPath, Incoming], Placed] = self.name_new
         """Gives a complete file its name, in the disk pool. Another one than ours may replace what is there."""
-        self.on_deleting: Callable[[SlotPath], Sequence[GoneVersion]] = _none_kept
-        """Called in the disk pool, under the path's lock, before a file is deleted: what is kept of it goes; what that
-        was. Raises OSError."""
+        self.on_deleting: Callable[[SlotPath], None] = _nothing
+        """Called in the disk pool, under the path's lock, before a file is deleted; must not raise."""
+        self.on_deleted: Callable[[SlotPath], Sequence[GoneVersion]] = _none_kept
+        """Called in the disk pool, under the path's lock, when a file's name has gone: what is kept of it goes; what
+        that was. It must not raise: nothing undoes the deletion, and the next sweep takes what is left."""
         self.on_last_name: Callable[[int, str], None] = _nobody
         """Called in the disk pool with inode and SHA-256 when a file has one name left; must not raise."""
         self.is_buried: Callable[[SlotPath], bool] = _never
@@ -179,8 +181,8 @@ class LocalStorage:
         return entity
 
     def _delete(self, path: SlotPath) -> Deleted | None:
-        """In an order that a crash may cut anywhere: old versions, the name, then what only the file needed, then empty
-        folders."""
+        """In an order that a crash may cut anywhere: the name, old versions, then what only the file needed, then empty
+        folders. What a crash leaves of the versions is shown to nobody, as the path is buried; a sweep takes it."""
         *parents, name = path.segments
         try:
             chain = chains.open_existing_chain(self._root, parents)
@@ -193,13 +195,14 @@ class LocalStorage:
                 current = self.files.entity_at(path)
                 if current is None:
                     return None
-                versions = self.on_deleting(path)
+                self.on_deleting(path)
                 try:
                     self.drop_name(chain[-1], name)
                 except FileNotFoundError:  # by other hands, just now
                     return None
-            if self.syncs_directories:
-                fsutil.fsync(chain[-1])
+                if self.syncs_directories:
+                    fsutil.fsync(chain[-1])  # before versions go: a power cut must not bring back a file without them
+                versions = self.on_deleted(path)
             self.on_published(path)
             chains.remove_empty_chain(chain, parents)
         finally:

@@ -145,8 +145,8 @@ class LocalShelf:
     def _unlink(self, root: int, held: Held) -> list[Held]:
         """The file and the versions that went with it; nothing where it is another one by now.
 
-        The grave first: a crash in between must not leave the way open for a replay. Then old versions, which no sweep
-        could tell from those of a file that is there."""
+        The grave first: a crash in between must not leave the way open for a replay. Old versions last: those of a file
+        that is gone are known as such, and the next sweep takes what a crash left."""
         try:
             folder = _folder(root, held.path.segments[:-1])
         except OSError as error:
@@ -169,12 +169,13 @@ class LocalShelf:
         name = held.path.segments[-1]
         is_new = self._graves.bury_now(held.path)
         try:
-            gone = self._storage.on_deleting(held.path)
+            self._storage.on_deleting(held.path)
             self._storage.drop_name(folder, name)
         except OSError:
             if is_new and _is_there(folder, name, held):
                 self._graves.exhume_now(held.path)
             raise
+        gone = self._storage.on_deleted(held.path)
         if not is_new:
             self._graves.bury_now(held.path)  # whoever made the grave may have taken it back
         return gone

@@ -150,7 +150,7 @@ class VersionFolders:
 
     def leftover(self, slot: str, current: Entity | None) -> int | None:
         """The version that is the current file: linked away and not replaced then. It can only be the newest, because
-        equal content makes no version."""
+        equal content makes no version; and a kept one is none whose content came back and shares its inode."""
         newest = max(self.numbers(slot), default=0)
         if not newest or current is None:
             return None
@@ -158,7 +158,8 @@ class VersionFolders:
             info = os.stat(os.path.join(self.at(slot), str(newest)))
         except FileNotFoundError:
             return None  # pruned meanwhile
-        return newest if info.st_ino == current.inode else None
+        is_current = info.st_ino == current.inode
+        return newest if is_current and versions.may_be_unreplaced(self.ledger(slot)[1], newest) else None
 
     def prune(self, slot: str) -> list[tuple[int, int]]:
         """Remove those beyond MaxVersions: number and bytes freed of each."""

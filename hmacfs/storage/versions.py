@@ -5,11 +5,12 @@ Everything blocks, and runs in the disk pool.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from hmacfs.core import versions
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.preconditions import WriteConditions
-from hmacfs.errors import NotFound, PreconditionFailed, TooManyVersions
+from hmacfs.errors import Gone, NotFound, PreconditionFailed, TooManyVersions
 from hmacfs.storage.base import GoneVersion, OldVersion, RemovedVersion, os_errors_translated
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.replacing import Replacing
@@ -44,7 +45,8 @@ class LocalVersions:
         self._per_day = per_day
         self._clock = clock
         self._replaces = replaces
-        storage.on_deleting = self.forget
+        storage.on_deleting = self.name
+        storage.on_deleted = self.forget
         if replaces:
             storage.place = self._replacing.place
 
@@ -64,9 +66,8 @@ class LocalVersions:
             return self._storage.disk.run(self._of, path)
 
     def open(self, path: SlotPath, number: int, *, with_content: bool) -> LocalStored:
-        raw = self._folders.raw(slot_name(path), number)
         with os_errors_translated():
-            return self._storage.disk.run(self._storage.files.open_beneath, raw, with_content)
+            return self._storage.disk.run(self._open, path, number, with_content)
 
     def pruned(self) -> Sequence[RemovedVersion]:
         return self._replacing.pruned()
@@ -89,15 +90,26 @@ class LocalVersions:
         with os_errors_translated():
             return patiently(self._storage.disk, self._remove, version)
 
-    def forget(self, path: SlotPath) -> Sequence[GoneVersion]:
-        """The file is about to be deleted: remove what is kept of it; what that was. For jobs of the disk pool that
-        hold the path's lock; raises OSError."""
+    def name(self, path: SlotPath) -> None:
+        """The file is about to be deleted: see to it that what is kept of it is known as its own, should a crash leave
+        it behind. For jobs of the disk pool that hold the path's lock."""
         slot = slot_name(path)
+        with suppress(OSError):  # a full disk must keep nobody from deleting
+            if self._folders.numbers(slot) and self._folders.ledger(slot)[0] is None:
+                self._folders.write_ledger(slot, path, versions.Ledger())
+
+    def forget(self, path: SlotPath) -> Sequence[GoneVersion]:
+        """The file has been deleted: remove what is kept of it; what that was. What cannot be removed is left to the
+        sweep. For jobs of the disk pool that hold the path's lock."""
+        slot = slot_name(path)
+        gone: list[GoneVersion] = []
         if not os.path.isdir(self._folders.at(slot)):
-            return ()
-        gone = [GoneVersion(kept.number, kept.entity.size) for kept in self._folders.kept(slot)]
-        self._folders.drop(slot, self._folders.numbers(slot))
-        self._folders.forget(slot)
+            return gone
+        with suppress(OSError):
+            for kept in self._folders.kept(slot):
+                self._folders.drop(slot, [kept.number])
+                gone.append(GoneVersion(kept.number, kept.entity.size))
+            self._folders.forget(slot)
         return gone
 
     def sweep(self) -> Iterator[int]:
@@ -111,10 +123,11 @@ class LocalVersions:
     # Looking
 
     def _replaced(self, slot: str) -> list[KeptVersion]:
-        """The versions of a path, without one that is the current file."""
+        """The versions of a path, without one that is the current file because a crash left it so."""
         found = self._folders.kept(slot)
-        if found and found[-1].file is not None and found[-1].file.inode == found[-1].entity.inode:
-            found.pop()
+        newest = found[-1] if found else None
+        if newest is not None and newest.file is not None and newest.file.inode == newest.entity.inode:
+            return found[:-1] if versions.may_be_unreplaced(newest.ledger, newest.number) else found
         return found
 
     def _check(self, path: SlotPath, total: int, conditions: WriteConditions) -> None:
@@ -129,14 +142,21 @@ class LocalVersions:
     def _of(self, path: SlotPath) -> list[OldVersion]:
         slot = slot_name(path)
         current = self._storage.files.entity_at(path)
+        if current is None:
+            self._storage.refuse_buried(path)  # what a deletion has left is shown to nobody
         hidden = self._folders.leftover(slot, current)
         stored = dict(self._folders.ledger(slot)[1].stored)
         numbers = [number for number in self._folders.numbers(slot) if number != hidden]
         found = [self._described(path, number, stored.get(number)) for number in numbers]
         if current is None and not found:
-            self._storage.refuse_buried(path)
             raise NotFound
         return [version for version in found if version is not None]
+
+    def _open(self, path: SlotPath, number: int, with_content: bool) -> LocalStored:
+        if self._storage.is_buried(path) and self._storage.files.entity_at(path) is None:
+            raise Gone
+        raw = self._folders.raw(slot_name(path), number)
+        return self._storage.files.open_beneath(raw, with_content)
 
     def _described(self, path: SlotPath, number: int, stored_ns: int | None) -> OldVersion | None:
         raw = self._folders.raw(slot_name(path), number)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmacfs.core.versions import DAY, Ledger, next_number, replaced, seconds_to_wait, surplus
+from hmacfs.core.versions import DAY, Ledger, may_be_unreplaced, next_number, replaced, seconds_to_wait, surplus
 
 NOW = 1_700_000_000.0
 moments = st.lists(st.integers(int(NOW) - 3 * DAY, int(NOW) + 3 * DAY), max_size=30).map(tuple)
@@ -18,6 +18,11 @@ def test_the_first_version_is_one_and_the_newest_is_the_highest() -> None:
 def test_a_number_is_not_given_twice_though_its_version_or_the_ledger_is_gone() -> None:
     assert next_number(Ledger(7), []) == 8
     assert next_number(Ledger(), [2, 9]) == 10
+
+
+def test_a_crash_leaves_the_number_that_was_given_last_or_one_that_the_ledger_has_lost() -> None:
+    assert [may_be_unreplaced(Ledger(highest=3), number) for number in (1, 2, 3, 4)] == [False, False, True, True]
+    assert may_be_unreplaced(Ledger(), 1)
 
 
 def of_today(highest: int, count: int) -> Ledger:

@@ -57,8 +57,8 @@ class Tiers:
     def count(self, fails: Mapping[str, int], now: float) -> dict[str, int]:
         return self._now().count(fails, now)
 
-    def save(self, bans: Sequence[Ban]) -> None:
-        self._now().save(bans)
+    def save(self, bans: Sequence[Ban]) -> set[str]:
+        return self._now().save(bans)
 
     def lift(self, lifts: Sequence[Ban]) -> None:
         for store in (self._now(), *([self.below] if self.below else [])):
@@ -164,13 +164,91 @@ def test_a_ban_ends_and_the_next_is_longer() -> None:
     house = House()
     (worker,) = house.workers
     fail(worker)
+    house.refresh()
     house.now += 300
 
     free = not is_banned(worker)
     fail(worker)
+    house.refresh()
 
     assert free
     assert house.told.bans == [(CLIENT, 300, 1), (CLIENT, 600, 2)]
+
+
+@pytest.mark.parametrize("apart", [0, 1], ids=lambda seconds: f"{seconds} s apart")
+def test_a_ban_that_two_workers_find_at_once_is_told_once(apart: int) -> None:
+    house = House(2)
+    one, two = house.workers
+    house.refresh()
+
+    fail(one)
+    house.now += apart
+    fail(two)
+    house.refresh()
+    house.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
+    assert is_banned(one)
+    assert is_banned(two)
+
+
+def test_a_ban_that_two_workers_find_before_they_read_any_book_is_told_once() -> None:
+    house = House(2)
+
+    for worker in house.workers:
+        fail(worker)
+    house.refresh()
+    house.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
+
+
+def test_while_no_tier_answers_each_worker_tells_of_its_ban_and_none_does_again_later() -> None:
+    house = House(2)
+    house.refresh()
+    house.tiers.serving = None
+
+    for worker in house.workers:
+        fail(worker)
+    house.refresh()
+    away = list(house.told.bans)
+    house.tiers.serving = house.store
+    house.refresh()
+    house.refresh()
+
+    assert away == [(CLIENT, 300, 1)] * 2
+    assert house.told.bans == away
+
+
+def test_a_ban_is_told_though_the_tier_fell_silent_behind_keeping_it() -> None:
+    house = House()
+    house.refresh()
+    saving = house.store.save
+
+    def save(bans: Sequence[Ban]) -> set[str]:
+        saving(bans)
+        raise StateUnavailable("no answer in time")
+
+    house.store.save = save  # type: ignore[method-assign]
+    fail(house.workers[0])
+    house.refresh()
+    house.store.save = saving  # type: ignore[method-assign]
+    house.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
+
+
+def test_a_ban_is_told_though_a_fault_of_ours_keeps_it_from_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    (worker,) = house.workers
+    house.refresh()
+    monkeypatch.setattr(house.store, "save", lambda _bans: 1 / 0)
+
+    fail(worker)
+    with pytest.raises(ZeroDivisionError):
+        worker.refresh()
+
+    assert house.told.bans == [(CLIENT, 300, 1)]
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -438,7 +516,7 @@ def test_once_anybody_has_succeeded_at_any_worker_bans_are_as_ever() -> None:
     two.succeeded()
     fail(one, CLIENT, 1)
 
-    assert [address for address, _, _ in house.told.bans] == [CLIENT]
+    assert [client for client in (CLIENT, OTHER, THIRD) if is_banned(one, client)] == [CLIENT]
 
 
 def test_what_was_right_before_the_secret_changed_says_nothing_of_the_new_one() -> None:
@@ -452,6 +530,7 @@ def test_what_was_right_before_the_secret_changed_says_nothing_of_the_new_one() 
         fail(worker, client, 1)
     for client in (CLIENT, OTHER, THIRD):
         fail(worker, client, 5)
+    house.refresh()
 
     assert house.told.bans == []
 
@@ -464,6 +543,7 @@ def test_a_worker_that_died_is_not_forgotten() -> None:
     late = house.worker()
     for client in (CLIENT, OTHER, THIRD):
         fail(late, client)
+    late.refresh()
 
     assert len(house.told.bans) == 3
 

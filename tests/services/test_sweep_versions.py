@@ -1,5 +1,6 @@
 """A sweep looks through old versions too: they go by age and for room, and with the file that they were."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from hmacfs.core.preconditions import ALWAYS
 from hmacfs.core.retention import CLAIM, DELETED, SIZE, TOO_MANY, AgeRule, Policy
-from hmacfs.errors import Gone
+from hmacfs.errors import Gone, StorageFailed
 from hmacfs.services.grounds import Grounds, Means
 from hmacfs.services.sweep import Report, Sweep
 from hmacfs.storage import shelf as shelf_module
@@ -130,6 +131,26 @@ def test_a_file_that_expires_takes_its_versions_along_and_a_replay_is_gone(loft:
         loft.archive.versions.of(slot())
     with pytest.raises(Gone):
         loft.archive.versions.check(slot(), 5, ALWAYS)
+
+
+def test_a_file_that_cannot_be_removed_keeps_its_versions(loft: Loft, monkeypatch: pytest.MonkeyPatch) -> None:
+    loft.put(b"first", 3 * DAY)
+    loft.put(b"second", 2 * DAY)
+    real = loft.storage.drop_name
+
+    def refuse(folder: int, name: bytes) -> int:
+        if name == slot().segments[-1]:
+            raise OSError(errno.EPERM, "the file is immutable")
+        return real(folder, name)
+
+    monkeypatch.setattr(loft.storage, "drop_name", refuse)
+    shelf = LocalShelf(loft.storage, str(loft.store), loft.graves)
+    (held,) = [held for batch in shelf.batches() for held in batch.files]
+
+    with pytest.raises(StorageFailed):
+        shelf.remove([held])
+
+    assert (loft.archive.read(), loft.archive.old()) == (b"second", {1: b"first"})
 
 
 def test_the_oldest_make_room_whether_they_are_versions_or_files(loft: Loft) -> None:

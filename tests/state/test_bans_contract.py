@@ -89,6 +89,23 @@ def test_a_newer_ban_replaces_an_older_one_and_no_other_way(store: BanStore) -> 
     assert found == [old, new, new, longer, longer]
 
 
+def test_a_ban_is_new_to_one_of_those_who_save_it(store: BanStore) -> None:
+    first, same = store.save([ban("a"), ban("b")]), store.save([ban("a"), ban("b"), ban("c")])
+    earlier, later = store.save([ban("a", NOW - 2)]), store.save([ban("a", NOW + 299)])
+
+    assert (first, same, earlier, later) == ({"a", "b"}, {"c"}, set(), set())
+
+
+def test_a_ban_behind_the_end_of_another_is_new(store: BanStore) -> None:
+    lift = bans.lifted(ban("lifted"), NOW)
+    store.save([ban("ended"), ban("lifted")])
+
+    ended, lifted = store.save([ban("ended", NOW + 300)]), store.save([lift])
+    before, behind = store.save([ban("lifted")]), store.save([ban("lifted", lift.since)])
+
+    assert (ended, lifted, before, behind) == ({"ended"}, set(), set(), {"lifted"})
+
+
 def test_a_ban_takes_the_failures_that_brought_it(store: BanStore) -> None:
     store.count({"a": 9, "b": 9}, NOW)
 
@@ -235,6 +252,25 @@ def test_failures_counted_at_once_are_all_counted(make: Callable[[], Tier]) -> N
             done.result()
 
     assert max(found) == 40
+
+
+def test_of_those_who_save_a_ban_at_once_one_hears_that_it_is_new(make: Callable[[], Tier]) -> None:
+    make().ping()
+    start = threading.Barrier(4)
+
+    def save(worker: int) -> list[str]:
+        tier, new = make(), []
+        start.wait()
+        for number in range(10):
+            rows = [ban(f"{letter}{number}", NOW + worker % 2) for letter in ("abc" if worker % 2 else "cba")]
+            new += tier.bans.save(rows)
+        tier.close()
+        return new
+
+    with ThreadPoolExecutor(4) as executor:
+        found = [address for new in executor.map(save, range(4)) for address in new]
+
+    assert sorted(found) == sorted(f"{letter}{number}" for letter in "abc" for number in range(10))
 
 
 @pytest.mark.parametrize("name", ["embedded", "postgres", "mysql"])

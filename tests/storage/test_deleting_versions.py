@@ -1,16 +1,18 @@
 """A deletion takes along what was kept of the path, and leaves what other paths share with it."""
 
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from hmacfs.errors import NotFound, StorageBusy
-from hmacfs.storage import slotlocks
-from hmacfs.storage.base import Metadata
+from hmacfs.errors import Gone, NotFound, StorageBusy, StorageFailed
+from hmacfs.storage import fsutil, slotlocks
+from hmacfs.storage.base import Deleted, GoneVersion, Metadata
+from hmacfs.storage.graves import LocalGraves
 from hmacfs.storage.slotlocks import slot_name
 from tests.support.versioned import PATH, PLAIN, Archive, content_of, slot
 
@@ -22,6 +24,27 @@ def archive(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Archive]
     built = Archive(tmp_path / "store", shares=True, use_attributes=request.param, durability="full")
     yield built
     built.close()
+
+
+@pytest.fixture
+def graves(archive: Archive) -> Iterator[LocalGraves]:
+    """Of the archive, which asks them."""
+    made = LocalGraves(str(archive.store), archive.storage.disk)
+    archive.storage.is_buried = made.buried_now
+    yield made
+    os.close(made._fd)
+
+
+def refuse_to_drop(archive: Archive, monkeypatch: pytest.MonkeyPatch, refuses: Callable[[bytes], bool]) -> None:
+    """Names of which ``refuses`` says so cannot be removed."""
+    real = archive.storage.drop_name
+
+    def drop_name(folder: int, name: bytes) -> int:
+        if refuses(name):
+            raise OSError(errno.EPERM, "the file is immutable")
+        return real(folder, name)
+
+    monkeypatch.setattr(archive.storage, "drop_name", drop_name)
 
 
 def share(archive: Archive, path: str, content: bytes, metadata: Metadata = PLAIN) -> int:
@@ -56,6 +79,63 @@ def test_old_versions_go_where_versioning_is_off_now(tmp_path: Path) -> None:
 
     assert now.version_files() == []
     now.close()
+
+
+def test_a_file_that_cannot_be_removed_keeps_its_versions(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content in (b"one", b"two", b"three"):
+        archive.put(content)
+    refuse_to_drop(archive, monkeypatch, lambda name: name == b"b.jpg")
+
+    with pytest.raises(StorageFailed):
+        archive.storage.delete(slot())
+
+    assert archive.read() == b"three"
+    assert archive.old() == {1: b"one", 2: b"two"}
+
+
+def test_a_file_whose_folder_cannot_be_synced_leaves_its_versions_to_the_sweep(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(errno.EIO, "the disk is failing")
+
+    archive.put(b"old")
+    archive.put(b"new")
+    monkeypatch.setattr(fsutil, "fsync", refuse)
+
+    with pytest.raises(StorageFailed):
+        archive.storage.delete(slot())
+
+    assert archive.version_files() == ["1"], "a power cut may bring the file back"
+
+
+def test_versions_that_cannot_be_removed_do_not_keep_a_file_and_are_shown_to_nobody(
+    archive: Archive, graves: LocalGraves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"one", b"two", b"three"):
+        archive.put(content)
+    graves.bury(slot())
+    refuse_to_drop(archive, monkeypatch, lambda name: name == b"2")
+
+    deleted = archive.storage.delete(slot())
+
+    assert deleted == Deleted(5, [GoneVersion(1, 3)])
+    assert archive.version_files() == ["2"]
+    with pytest.raises(Gone):
+        archive.versions.of(slot())
+    with pytest.raises(Gone):
+        archive.versions.open(slot(), 2, with_content=True)
+
+
+def test_a_grave_that_is_dug_a_moment_before_the_file_goes_hides_no_version(
+    archive: Archive, graves: LocalGraves
+) -> None:
+    archive.put(b"old")
+    archive.put(b"new")
+
+    graves.bury(slot())
+
+    assert archive.old() == {1: b"old"}
 
 
 def test_the_path_can_be_taken_again_and_has_no_history(archive: Archive) -> None:

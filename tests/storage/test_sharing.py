@@ -246,6 +246,33 @@ def test_versions_and_files_share_content_and_keep_apart(archive: Archive) -> No
     assert archive.names("a/1") == (["same", "between", "same"], "after")
 
 
+def test_the_only_version_that_stays_may_be_the_content_that_is_current_again(reopen: Open) -> None:
+    archive = reopen(most=1, per_day=9)
+    shared(archive, "a/1")
+    archive.put(content_of("between"), "a/1")
+    shared(archive, "a/1")
+    assert archive.version_files() == ["1"], "of a day's versions the first stays"
+    if archive.storage.shares_inodes:
+        assert (archive.store / "a/1").samefile(next((archive.store / ".hmacfs/versions").rglob("1")))
+
+    archive.tidied()
+
+    assert archive.names("a/1") == (["same"], "same")
+    assert [version.number for version in archive.versions.each()] == [1]
+
+
+def test_content_that_is_current_again_becomes_a_version_of_its_own_beside_one_that_stayed(reopen: Open) -> None:
+    shared(reopen(most=1, per_day=9), "a/1")
+    reopen(most=1, per_day=9).put(content_of("between"), "a/1")
+    shared(reopen(most=1, per_day=9), "a/1")
+
+    archive = reopen(most=2, per_day=9)
+    archive.put(content_of("after"), "a/1")
+
+    assert archive.names("a/1") == (["same", "same"], "after")
+    assert archive.version_files() == ["1", "3"]
+
+
 def test_racing_processes_share_one_content_among_all_their_files(store: Path) -> None:
     with opened(store, shares=True) as archive:
 
