@@ -18,7 +18,6 @@ from tests.support.polling import until
 from tests.support.prometheus import CONTRIB, SCRAPES, Prometheus
 from tests.support.running import small_tmpfs
 from tests.support.server import Server, free_port
-from tests.support.skipping import skip_or_fail
 from tests.support.slot import WRONG, face
 from tests.support.tracing import slow_syncs
 
