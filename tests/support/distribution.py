@@ -10,7 +10,7 @@ TOGETHER = ("tests/install/",)
 """Folders whose files share what takes longer than any test of them: the clone that is installed."""
 
 FIRST = ("install", "live", "clients", "cli", "machine", "state", "", "storage")
-"""Folders of tests that start processes; "" is tests/ itself. The rest takes milliseconds: nobody is idle at the end."""
+"""Folders of tests that start processes; "" is tests/ itself. The rest is quick, and nobody is idle at the end."""
 
 
 def place_of(nodeid: str) -> int:
