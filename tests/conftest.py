@@ -4,8 +4,10 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
 from tests.support import heard, leaks
+from tests.support.distribution import Scheduling, in_order
 
 # A shared machine pauses for longer than hypothesis's deadline of 200 ms now and then; a slow example is no failure.
 settings.register_profile("hmacfs", deadline=None)
@@ -18,6 +20,15 @@ ROW = "row of a table"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shows(*kinds, because): what this test itself makes hmacfs show")
     heard.begin()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

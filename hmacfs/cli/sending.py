@@ -19,6 +19,9 @@ from hmacfs.core.retry import Schedule, retry_after
 LONGEST_WAIT = 300.0
 """Seconds. A server that asks to wait longer (Retry-After) has refused, for the one who sits in front of it."""
 
+_STORING_SECONDS = 1.0
+"""Between two questions while the server stores what it has."""
+
 _PASSING = frozenset((408, 429, 502, 503, 504))
 """502 and 504 are a proxy's words for a connection that failed."""
 
@@ -148,8 +151,11 @@ class Sender:
         answer = self._exchange({"Content-Range": f"bytes */{self._size}", "Content-Length": "0"}, None)
         if answer.status == http.client.CREATED:
             return None
-        if answer.status == http.client.ACCEPTED and answer.offset is not None and answer.offset < self._size:
-            return answer.offset
+        if answer.status == http.client.ACCEPTED and answer.offset is not None:
+            if answer.offset < self._size:
+                return answer.offset
+            if answer.offset == self._size:  # whoever brought the last byte is still publishing the file
+                raise _Passing("the server has all of the file and is storing it.", _STORING_SECONDS)
         # Another server may refuse the question in many ways: one that ignores Content-Range says 403, because the
         # MAC is over another size. If it is a refusal of the file, that is told again when the file is sent.
         self._can_resume = False

@@ -205,6 +205,17 @@ def test_an_upload_of_which_nothing_arrived_begins_anew(tmp_path: Path) -> None:
     assert server.requests[2].body == content
 
 
+def test_a_server_that_has_all_of_it_and_is_storing_it_is_asked_again_and_sent_nothing(tmp_path: Path) -> None:
+    made_file(tmp_path, PIECE)
+
+    with scripted(Step(reset=True), Step(says(202, Upload_Offset=PIECE)), Step(says(201))) as (port, server):
+        done = put(tmp_path, port)
+
+    assert_put(done, 2)
+    assert "is storing it. Trying again in 1 s" in done.stderr
+    assert [len(each.body) for each in server.requests] == [PIECE, 0, 0]
+
+
 @pytest.mark.parametrize("answer", [says(404), says(409, Upload_Offset=700), says(202, Upload_Offset=700)])
 def test_a_rest_that_does_not_fit_is_asked_for_again(answer: bytes, tmp_path: Path) -> None:
     content = made_file(tmp_path, PIECE)

@@ -18,12 +18,13 @@ def run(command: list[str], cwd: Path) -> str:
 def test_the_installed_program_has_every_file_of_the_package_and_takes_the_units_commands(tmp_path: Path) -> None:
     clone, venv = tmp_path / "clone", tmp_path / "venv"
     copy_of_the_tree(clone)
-    run([sys.executable, "-m", "venv", str(venv)], tmp_path)
+    run([sys.executable, "-m", "venv", "--without-pip", str(venv)], tmp_path)
     (site,) = venv.glob("lib/python*/site-packages")
-    # Its dependencies are taken from where the tests run, to be quick.
+    # Its dependencies and pip are those of where the tests run, to be quick.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
 
-    run([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps", str(clone)], tmp_path)
+    pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin/python"), "install"]
+    run([*pip, "--quiet", "--disable-pip-version-check", "--no-deps", str(clone)], tmp_path)
 
     ours = {
         path.relative_to(ROOT)

@@ -3,7 +3,6 @@
 How long the trouble must last (``for``) is what tests/contrib shows with promtool; here it is nothing.
 """
 
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,8 +19,8 @@ from tests.support.ports import free_port
 from tests.support.prometheus import CONTRIB, SCRAPES, Prometheus
 from tests.support.running import small_tmpfs
 from tests.support.server import Server
-from tests.support.skipping import skip_or_fail
 from tests.support.slot import WRONG, face
+from tests.support.tracing import slow_syncs
 
 EXPECTED = {
     "HmacfsDown": "gone",
@@ -56,25 +55,6 @@ def guess(server: Server, numbers: Iterator[int]) -> None:
 
 def upload(server: Server, numbers: Iterator[int]) -> None:
     assert put(server, f"slow/{next(numbers)}", b"x").status == 201
-
-
-@contextmanager
-def slow_syncs(pid: int) -> Iterator[None]:
-    """Every fsync of a process takes this long, for as long as the block runs."""
-    delay = f"inject=fsync:delay_exit={SYNC_SECONDS * 1e6:.0f}"
-    command = ["strace", "-f", "-e", "trace=fsync", "-e", delay, "-o", "/dev/null", "-p", str(pid)]
-    try:
-        strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    except FileNotFoundError:
-        skip_or_fail("strace is not installed")
-    with strace:
-        assert strace.stderr is not None
-        if "attached" not in (line := strace.stderr.readline()):
-            skip_or_fail(f"strace cannot attach: {line.strip()}")
-        try:
-            yield
-        finally:
-            strace.terminate()
 
 
 def started(stack: ExitStack, folder: Path, **keys: Any) -> Server:
@@ -113,7 +93,7 @@ def firing(tmp_path_factory: pytest.TempPathFactory) -> Firing:
         attacked = started(servers, folder / "attacked-server", BlockAfterFails=1)
         slow = started(servers, folder / "slow-server")
         assert put(attacked, "right", b"x").status == 201  # else the secret would be suspected, and nobody banned
-        slowness.enter_context(slow_syncs(slow.worker()))
+        slowness.enter_context(slow_syncs(slow.worker(), SYNC_SECONDS))
         names = {
             "{}:{}".format(*each.operations): name
             for name, each in (("full", full), ("attacked", attacked), ("slow", slow))

@@ -61,7 +61,8 @@ def test_a_transfer_that_ends_badly_gives_its_turn_back(tmp_path: Path, end: str
 
 
 def test_a_transfer_over_max_workers_that_waits_too_long_is_503(tmp_path: Path) -> None:
-    with Server(tmp_path, MaxWorkers=1) as server, ExitStack() as stack:
+    shorter = {"hmacfs.services.admission:WAIT_SECONDS": 1.5}
+    with Server(tmp_path, MaxWorkers=1, constants=shorter) as server, ExitStack() as stack:
         first = begin_upload(server, stack, "late/first", SIZE)
         (server.store_dir / "foreign").write_bytes(bytes(SIZE))
         started = time.monotonic()
@@ -74,7 +75,7 @@ def test_a_transfer_over_max_workers_that_waits_too_long_is_503(tmp_path: Path) 
             ]
             refused = [answer.result() for answer in answers]
 
-        assert 4.5 < time.monotonic() - started < 8
+        assert 1.4 < time.monotonic() - started < 4.5  # five seconds in earnest
         assert [(answer.status, answer.code) for answer in refused] == [(503, "server-busy")] * 3
         assert [answer["Retry-After"] for answer in refused] == ["5"] * 3
         first.send(bytes(SIZE - SENT))

@@ -3,18 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from tests.support.http import get, put
 from tests.support.polling import until
 from tests.support.server import Server
-from tests.support.skipping import skip_or_fail
-
-
-def slow_disk(milliseconds: int) -> tuple[str, ...]:
-    """A wrapper that makes every fsync of the server take longer: a file gets its name behind the first one."""
-    inject = f"inject=fsync:delay_enter={milliseconds}ms"
-    return ("strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync", "-e", inject)
+from tests.support.tracing import slow_syncs
 
 
 def seconds_of(line: str) -> float:
@@ -22,28 +14,28 @@ def seconds_of(line: str) -> float:
     return float(line.partition(" seconds=")[2].split()[0])
 
 
-def get_while_it_is_published(server: Server) -> tuple[int, int]:
-    """What a GET is answered that comes while the file is synced and has no name, and what the PUT is."""
+def get_while_it_is_published(server: Server, seconds: float) -> tuple[int, int]:
+    """What a GET is answered that comes while the file is synced and has no name, and what the PUT is.
+
+    Args:
+        seconds: how long a sync takes until the GET is answered; a file gets its name behind the first one.
+    """
     with ThreadPoolExecutor(1) as pool:
-        putting = pool.submit(put, server, "soon/there", b"hello")
-        until(server.open_store_files, "the file is being written")
-        return get(server, "soon/there").status, putting.result().status
-
-
-@pytest.fixture(autouse=True)
-def _strace() -> None:
-    if not any(Path(folder, "strace").exists() for folder in ("/usr/bin", "/usr/local/bin")):
-        skip_or_fail("strace is not installed")
+        with slow_syncs(server.worker(), seconds):
+            putting = pool.submit(put, server, "soon/there", b"hello")
+            until(server.open_store_files, "the file is being written")
+            status = get(server, "soon/there").status
+        return status, putting.result().status
 
 
 def test_enable_get_retries_waits_for_a_file_that_is_being_published(tmp_path: Path) -> None:
-    with Server(tmp_path, wrapper=slow_disk(400)) as server:
-        assert get_while_it_is_published(server) == (200, 201)
+    with Server(tmp_path) as server:
+        assert get_while_it_is_published(server, 0.4) == (200, 201)
 
 
 def test_enable_get_retries_off_tells_404_at_once(tmp_path: Path) -> None:
-    with Server(tmp_path, wrapper=slow_disk(3000), EnableGetRetries=False) as server:
-        assert get_while_it_is_published(server) == (404, 201)
+    with Server(tmp_path, EnableGetRetries=False) as server:
+        assert get_while_it_is_published(server, 3.0) == (404, 201)
         (line,) = until(lambda: server.lines("Incoming request: GET soon/there"), "the GET is logged")
 
     assert seconds_of(line) < 0.7  # repetitions would have taken 0.775 at least

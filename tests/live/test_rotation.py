@@ -17,7 +17,7 @@ from tests.support.polling import until
 from tests.support.server import Server
 
 OLD, NEW = "the-old-secret-of-this-server-1", "the-new-secret-of-this-server-2"
-GRACE = 8
+GRACE = 4
 SWIFT = {"hmacfs.services.secrets:LOOK_SECONDS": 0.2}
 STEADY_SECONDS = 1.5
 """So long without a refusal means that every worker has a secret: each of them takes connections all the time."""

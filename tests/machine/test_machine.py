@@ -4,4 +4,4 @@ from tests.machine.running import HouseMachine, run
 
 
 def test_whatever_is_sent_in_whatever_order_the_model_is_right() -> None:
-    run(HouseMachine, examples=60, steps=40)
+    run(HouseMachine, examples=40, steps=40)

@@ -71,6 +71,14 @@ def open_files(pid: int) -> list[str]:
     return found
 
 
+def _rehearses(pid: int) -> bool:
+    """Whether a process tries a configuration before a reload (hmacfs/rehearsal.py)."""
+    try:
+        return b"hmacfs.rehearsal" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _entry(constants: Mapping[str, float]) -> tuple[str, ...]:
     """Arguments of Python that run our command line, with some constants changed first."""
     if not constants:
@@ -226,7 +234,9 @@ class Server:
         return [line for line in self.output().split("\n") if text in line]
 
     def worker_pids(self) -> list[int]:
-        return [pid for pid, state, parent, _ in processes() if parent == self.pid and state != "Z"]
+        """Without the process that rehearses a reload: it opens the store as a worker does, and ends."""
+        children = [pid for pid, state, parent, _ in processes() if parent == self.pid and state != "Z"]
+        return [pid for pid in children if not _rehearses(pid)]
 
     def ready_workers(self) -> list[int]:
         """Workers that have opened the store, and so have loaded the application."""

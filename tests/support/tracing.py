@@ -1,8 +1,9 @@
-"""kill -9 at every single system call of a job, by strace."""
+"""kill -9 at every single system call of a job, and slow ones of a server, by strace."""
 
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count, dropwhile
 from pathlib import Path
 
@@ -83,3 +84,22 @@ def _run(job: Callable[[], object], trace: Path, inject: str = "") -> list[str]:
     lines = trace.read_text(errors="replace").splitlines()
     names = [line.partition("(")[0] for line in lines if line[:1].isalpha()]
     return list(dropwhile(lambda name: name in _WAITING, names))
+
+
+@contextmanager
+def slow_syncs(pid: int, seconds: float) -> Iterator[None]:
+    """Every fsync of a process takes this long, for as long as the block runs."""
+    delay = f"inject=fsync:delay_exit={seconds * 1e6:.0f}"
+    command = ["strace", "-f", "-e", "trace=fsync", "-e", delay, "-o", "/dev/null", "-p", str(pid)]
+    try:
+        strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        skip_or_fail("strace is not installed")
+    with strace:
+        assert strace.stderr is not None
+        if "attached" not in (line := strace.stderr.readline()):
+            skip_or_fail(f"strace cannot attach: {line.strip()}")
+        try:
+            yield
+        finally:
+            strace.terminate()
