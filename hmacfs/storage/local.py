@@ -149,7 +149,7 @@ class LocalStorage:
             raise Gone
 
     def refuse_buried(self, path: SlotPath) -> None:
-        """Raises Gone where nothing is and it is known that something was. For jobs of the disk pool."""
+        """Raises Gone where it is known that a file has gone. For jobs of the disk pool."""
         if self.is_buried(path):
             raise Gone
 
@@ -270,9 +270,11 @@ class LocalStorage:
     def name_new(self, path: SlotPath, incoming: Incoming) -> Placed:
         """Give a file a free path. Raises FileExistsError when it is taken, Gone when its file has gone.
 
-        Asked once the name is there, and without the path's lock: who deletes buries the path before the name goes. So
-        what was linked behind a deletion finds the grave, however long its data took to be synced.
+        Asked again once the name is there, and without the path's lock: who deletes buries the path before the name
+        goes. So what was linked behind a deletion finds the grave, however long its data took to be synced. The look in
+        front of it keeps a replay from being seen until then.
         """
+        self.refuse_buried(path)
         chain = self.folders.name_new(path, incoming.link)
         try:
             self.refuse_revived(path, incoming.entity, chain)

@@ -262,12 +262,14 @@ class LocalPartial:
 
         try:
             return storage.publish_open(self.header.path, fd, metadata, link, conditions)
-        except FileExists:
+        except (FileExists, Gone) as error:
             # A crash between the link and the note in the journal: the file there is this very one.
             entity = storage.files.entity_at(self.header.path)
             if entity is None or entity.inode != os.fstat(fd).st_ino:
                 raise
             self._refuse_revived(entity)
+            if isinstance(error, Gone):  # its own time is over
+                raise
             storage.folders.sync_name(self.header.path)
             return entity
         finally:

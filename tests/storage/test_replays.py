@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hmacfs.core.preconditions import ALWAYS
+from hmacfs.core.preconditions import ALWAYS, WriteConditions
 from hmacfs.core.retention import AgeRule, Held, reason_to_go
 from hmacfs.errors import FileExists, Gone, NotFound
 from hmacfs.storage import fsutil
@@ -89,7 +89,7 @@ def test_a_file_that_is_deleted_while_a_replay_is_synced_stays_gone(
 
 def test_a_deletion_in_the_moment_between_link_and_look_is_seen(yard: Yard, in_blocks: bool) -> None:
     delete = once(yard.delete)
-    yard.storage.is_buried = lambda path: (delete(), yard.graves.buried_now(path))[1]
+    yard.storage.is_buried = lambda path: ((yard.store / PATH).exists() and delete(), yard.graves.buried_now(path))[1]
 
     with pytest.raises(Gone):
         yard.archive.put(b"first", in_blocks=in_blocks)
@@ -105,6 +105,23 @@ def test_a_replay_of_a_deleted_file_is_refused_and_leaves_nothing(yard: Yard, in
         yard.archive.put(b"first", in_blocks=in_blocks)
 
     assert yard.left() == []
+
+
+def test_a_replay_of_a_deleted_file_is_at_its_path_at_no_moment(
+    yard: Yard, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.put(b"first")
+    yard.delete()
+    named: list[str] = []
+    real = yard.storage.folders.name_new
+    monkeypatch.setattr(
+        yard.storage.folders, "name_new", lambda path, link: (named.append(str(path)), real(path, link))[1]
+    )
+
+    with pytest.raises(Gone):
+        yard.archive.put(b"first", in_blocks=in_blocks)
+
+    assert named == []
 
 
 def test_what_another_file_needs_of_the_folder_stays(yard: Yard) -> None:
@@ -126,17 +143,18 @@ def test_whoever_replaces_what_a_replay_has_linked_is_refused_too(tmp_path: Path
 
     def second() -> None:
         for content in (b"other", b"again"):
-            with pytest.raises(Gone) as refused:
-                yard.archive.put(content)
-            inner.append(refused.value.code)
+            for conditions in (ALWAYS, WriteConditions(if_match="*")):
+                with pytest.raises(Gone) as refused:
+                    yard.archive.put(content, conditions=conditions)
+                inner.append(refused.value.code)
 
-    meanwhile = once(second)
-    yard.storage.is_buried = lambda path: (meanwhile(), yard.graves.buried_now(path))[1]
+    meanwhile, looks = once(second), iter([False])  # the grave came behind the first look
+    yard.storage.is_buried = lambda path: next(looks, None) is None and (meanwhile(), yard.graves.buried_now(path))[1]
 
     with pytest.raises(Gone):
         yard.archive.put(b"again")
 
-    assert (inner, yard.left()) == (["gone", "gone"], [])
+    assert (inner, yard.left()) == (["gone"] * 4, [])
     assert yard.archive.version_files() == []
     yard.close()
 
@@ -198,13 +216,13 @@ def test_an_upload_in_pieces_that_was_cut_off_between_link_and_look_is_taken_bac
     os.close(graves._fd)
 
 
-def test_a_plain_put_asks_once_whether_its_path_is_buried(yard: Yard) -> None:
-    asked: list[str] = []
-    yard.storage.is_buried = lambda path: bool(asked.append(str(path)))
+def test_a_plain_put_asks_in_front_of_its_name_and_behind_it_whether_its_path_is_buried(yard: Yard) -> None:
+    there: list[bool] = []
+    yard.storage.is_buried = lambda _path: bool(there.append((yard.store / PATH).exists()))
 
     yard.archive.put(b"first")
 
-    assert asked == [PATH]
+    assert there == [False, True]
 
 
 # --- files whose time is over, and which no sweep has taken yet ---
