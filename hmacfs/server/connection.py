@@ -101,7 +101,8 @@ class Connection:
     """
 
     __slots__ = (
-        *("_addr", "_body", "_keepalive", "_listener_name", "_parser", "_template", "_write_timeout"),
+        *("_addr", "_body", "_head_timeout", "_keepalive", "_listener_name", "_most", "_parser", "_template"),
+        "_write_timeout",
         *("deadline", "for_operations", "is_fresh", "is_idle", "sock", "worker"),
     )
 
@@ -114,8 +115,10 @@ class Connection:
         self._listener_name = listener_name
         self.for_operations = for_operations
         limits, most = worker.limits, operations.SECONDS if for_operations else float("inf")
+        self._most = most
         self._keepalive, self._write_timeout = min(limits.keepalive, most), min(limits.write_timeout, most)
-        self.deadline = time.monotonic() + worker.limits.head_timeout
+        self._head_timeout = min(limits.head_timeout, most)
+        self.deadline = time.monotonic() + self._head_timeout
         self.is_idle = self.is_fresh = True
         self._parser: Any = None
         self._body: TransferBody | ChunkedBody | None = None
@@ -142,7 +145,7 @@ class Connection:
     def head_begun(self) -> None:
         if self.is_idle:
             self.is_idle = self.is_fresh = False
-            self.deadline = time.monotonic() + self.worker.limits.head_timeout
+            self.deadline = time.monotonic() + self._head_timeout
 
     def cut(self, how: int = socket.SHUT_RDWR) -> None:
         """End it from another greenlet: whoever waits on the socket sees its end. Closing would free the number."""
@@ -186,9 +189,8 @@ class Connection:
         begun = self._parser.unreader.take_buffered()
         if begun:
             self._parser.unreader.unread(begun)
-        limits = self.worker.limits
         self.is_idle = not begun  # pipelined: no arrival will tell that the head has begun
-        self.deadline = time.monotonic() + (limits.head_timeout if begun else self._keepalive)
+        self.deadline = time.monotonic() + (self._head_timeout if begun else self._keepalive)
 
     def _body_of(self, request: Any) -> TransferBody | ChunkedBody:
         expects, request._expected_100_continue = request._expected_100_continue, False
@@ -286,7 +288,7 @@ class Connection:
         self.deadline = float("inf")
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self._discard(time.monotonic() + (LINGER_SECONDS if most is None else most))
+            self._discard(time.monotonic() + min(self._most, LINGER_SECONDS if most is None else most))
         except OSError:
             pass  # the client is gone, which is as good
         finally:

@@ -20,7 +20,8 @@ MOST_CONNECTIONS = 64
 """Of all workers together, on a listener of its own: nobody who keeps them all busy takes anything from transfers."""
 
 SECONDS = 10.0
-"""How long a receiver may pause there, and an idle connection stay open: places are few."""
+"""How long a receiver may pause there, a head take, a refused body go on, and an idle connection stay open: places are
+few."""
 
 
 _ADVICE = (

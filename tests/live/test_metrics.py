@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tests.support.http import Connection
 from tests.support.metrics import Scrape, ask, scrape
 from tests.support.polling import until
 from tests.support.ports import free_port
-from tests.support.running import begin_upload, refuses
+from tests.support.running import begin_upload, refuses, send_for_ever
 from tests.support.server import Server, open_files
 from tests.support.skipping import skip_or_fail
 from tests.telemetry.test_metrics import PROMISED
@@ -28,6 +30,8 @@ KEPT_ON_PURPOSE = {"active_connections_total", "goroutines_count"}
 """Names that break promtool's rules, and that dashboards out there query."""
 
 RESPAWNS = 8
+
+PLACES = "hmacfs.server.operations:SECONDS"
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +304,7 @@ def taken(server: Server) -> int:
 
 
 def test_who_takes_all_its_connections_keeps_nobody_from_uploading(tmp_path: Path) -> None:
-    with Server(tmp_path, HeadTimeout=60) as server:
+    with Server(tmp_path, HeadTimeout=60, constants={PLACES: 60.0}) as server:
         with ExitStack() as stack:
             for _ in range(80):
                 stack.enter_context(Connection(server.operations))
@@ -310,6 +314,27 @@ def test_who_takes_all_its_connections_keeps_nobody_from_uploading(tmp_path: Pat
             assert taken(server) == 64
 
         assert scrape(server).value(UPLOADS) == 1
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /metrics HTTP/1.1\r\nX-Filling: ", http.head_of("POST", "/metrics", [("Content-Length", "1000000")])],
+    ids=["head", "body"],
+)
+def test_who_goes_on_sending_a_head_or_a_refused_body_keeps_a_place_no_longer_than_any_other(
+    tmp_path: Path, begun: bytes
+) -> None:
+    with (
+        Server(tmp_path, HeadTimeout=60, constants={PLACES: 1.5}) as server,
+        Connection(server.operations) as connection,
+    ):
+        started = time.monotonic()
+        connection.send(begun)
+
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for_ever(connection, repeat(b"x"), 20, pause=0.05)
+
+        assert 1 < time.monotonic() - started < 6
 
 
 HAND_OVER = """
