@@ -6,7 +6,7 @@ from tests.support.http import Connection, head_of, put, request, url_of
 from tests.support.polling import until
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.server import Server
-from tests.support.slot import Slot, face
+from tests.support.slot import TUS, Slot, draft_location, face, tus_location
 
 LIMITED = (429, "too-many-requests")
 
@@ -37,3 +37,18 @@ def test_request_rate_limit(tmp_path: Path) -> None:
             redis.kill()
             faces = {face(put(server, f"without {number}", b"x")) for number in range(30)}
             assert faces == {(201, None), LIMITED}, "each worker counts its part, and nothing breaks"
+
+
+def test_asking_how_far_an_upload_is_counts_for_nothing_and_its_creation_and_pieces_do(tmp_path: Path) -> None:
+    with Server(tmp_path, RequestRateLimit="3/hour") as server:
+        slot = Slot(server, "session", 10)
+        tus, draft = tus_location(Slot(server, "tus", 10)), draft_location(Slot(server, "draft", 10))
+        token = slot.piece(0, b"12345")["X-Session-Token"]
+
+        assert face(put(server, "more", b"x")) == LIMITED
+        for _ in range(5):
+            assert slot.ask(token).status == 202
+            assert request(server, "HEAD", tus, [TUS]).status == 200
+            assert request(server, "HEAD", draft).status == 204
+        assert request(server, "DELETE", tus, [TUS]).status == 204
+        assert face(slot.piece(5, b"67890", token)) == LIMITED
