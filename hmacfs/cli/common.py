@@ -17,7 +17,7 @@ from hmacfs.core.rotation import Secrets
 from hmacfs.errors import BadHeader, ConfigError, StateUnavailable
 from hmacfs.settings import Settings
 from hmacfs.storage import secretfile
-from hmacfs.telemetry import audit
+from hmacfs.telemetry import audit, logs
 from hmacfs.units import Address
 
 if TYPE_CHECKING:
@@ -83,8 +83,21 @@ def shared_state(settings: Settings) -> "Iterator[SharedState]":
 
 def open_audit_log(settings: Settings) -> None:
     """What this command changes is told there from now on. Where it cannot be written the command goes on."""
-    try:
+    with _problems_told():
         audit.configure(settings.audit_log)
+
+
+def open_log(settings: Settings) -> None:
+    """The same for LogFile. Nothing where the server's log is its standard output: ours has another reader."""
+    if settings.log_file:
+        with _problems_told():
+            logs.configure(settings.log_level, settings.log_file, settings.log_format)
+
+
+@contextmanager
+def _problems_told() -> Iterator[None]:
+    try:
+        yield
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"hmacfs: {problem}", err=True)

@@ -9,7 +9,15 @@ import click
 
 from hmacfs import units
 from hmacfs.cli import store
-from hmacfs.cli.common import config_errors_told, config_option, fail, open_audit_log, settings_of, shared_state
+from hmacfs.cli.common import (
+    config_errors_told,
+    config_option,
+    fail,
+    open_audit_log,
+    open_log,
+    settings_of,
+    shared_state,
+)
 from hmacfs.errors import StorageBusy, StorageFailed
 from hmacfs.services.observer import Observer
 from hmacfs.services.observers import Observers
@@ -20,6 +28,7 @@ from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partials import LocalPartials
 from hmacfs.telemetry import logs
 from hmacfs.telemetry.audit import AuditObserver
+from hmacfs.telemetry.logs import LogObserver
 
 if TYPE_CHECKING:
     from hmacfs.services.recorder import Recorder
@@ -45,7 +54,9 @@ def sweep(config_path: str | None, dry_run: bool, force: bool) -> None:
             told: Observer = observer
             if not dry_run:
                 open_audit_log(settings)
-                told = Observers((observer, AuditObserver()))
+                open_log(settings)  # else what went would stand in no log of the server's
+                listening = (LogObserver(),) if logs.is_configured() else ()
+                told = Observers((observer, AuditObserver(), *listening))
             report = _sweep(settings, state, told, dry_run=dry_run, force=force)
     except (StorageBusy, StorageFailed) as error:
         place = logs.place_of(error)

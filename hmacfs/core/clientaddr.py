@@ -1,6 +1,7 @@
 """Whose request it is, told only by peers that we trust."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,6 +9,10 @@ UNIX_PEER = "unix:"
 
 CACHED = 4096
 """Addresses whose parsing is remembered: reading one costs more than the rest of a lookup."""
+
+_WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([^\[\]]*:[^\[\]]*)\]):([1-9][0-9]{0,4})")
+"""An address and a port, as some proxies write it: without brackets an IPv6 address might be meant as it stands."""
+_MOST_PORT = 65535
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -31,7 +36,8 @@ class ProxyTrust:
         return self._trusts(address)
 
     def client(self, peer: str, forwarded_for: str) -> str:
-        """The client's address: the first entry of X-Forwarded-For, from the right, that is not a trusted proxy.
+        """The client's address: the first entry of X-Forwarded-For, from the right, that is not a trusted proxy,
+        without the port that it may have.
 
         Entries further left were written by the client itself and prove nothing. An entry that is not an address ends
         the walk. Over a Unix socket without the header the answer is empty.
@@ -40,7 +46,7 @@ class ProxyTrust:
         for entry in reversed(forwarded_for.split(",")) if forwarded_for else ():
             if not self.trusts(address):
                 break
-            parsed = folded(entry.strip())
+            parsed = folded(_without_port(entry.strip()))
             if parsed is None:
                 break
             address = str(parsed)
@@ -59,6 +65,14 @@ def counted(address: str) -> str:
     if not isinstance(parsed, ipaddress.IPv6Address):
         return address if parsed is None else str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _without_port(entry: str) -> str:
+    """An entry of X-Forwarded-For as it is, or the address alone where it is an address and a decimal port."""
+    found = _WITH_PORT.fullmatch(entry)
+    if found is None or int(found[3]) > _MOST_PORT:
+        return entry
+    return found[1] or found[2]
 
 
 def _network(text: str) -> _Network:

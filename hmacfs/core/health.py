@@ -48,7 +48,7 @@ class Facts:
         is_draining: the server is about to stop, or this worker of it.
         down: tiers of shared state that do not answer, and why.
         secret_trouble: why the secret cannot be read again; empty where it can.
-        memory: resident bytes of all workers.
+        memory: resident bytes of all workers but those that are about to end.
         most_memory: bytes, MaxMemoryMB; 0 for no limit.
     """
 
@@ -105,6 +105,10 @@ def _keeping_out(facts: Facts) -> Iterator[Reason]:
     if store.free is not None and store.free < facts.least_free:
         free, least = units.shown_size(store.free), units.shown_size(facts.least_free)
         yield Reason("low-space", f"{free} are free, less than MinFreeSpace ({least}).", keeps_out=True)
+    if facts.most_memory and facts.memory > facts.most_memory:
+        used, most = units.shown_size(facts.memory), units.shown_size(facts.most_memory)
+        sentence = f"The workers use {used}, more than MaxMemoryMB ({most}): uploads are refused."
+        yield Reason("memory-over-limit", sentence, keeps_out=True)
 
 
 def _degrading(facts: Facts) -> Iterator[Reason]:
@@ -115,11 +119,6 @@ def _degrading(facts: Facts) -> Iterator[Reason]:
     if facts.secret_trouble:
         sentence = f"The secret cannot be read again, the last good one stays: {_inner(facts.secret_trouble)}."
         yield Reason("secret-unreadable", sentence)
-    # Uploads are refused meanwhile, but the largest worker is being replaced: they are worth another try here, and
-    # downloads go on.
-    if facts.most_memory and facts.memory > facts.most_memory:
-        used, most = units.shown_size(facts.memory), units.shown_size(facts.most_memory)
-        yield Reason("memory-over-limit", f"The workers use {used}, more than MaxMemoryMB ({most}).")
 
 
 def _inner(sentence: str) -> str:

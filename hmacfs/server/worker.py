@@ -25,6 +25,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from hmacfs.offload import make_pool
 from hmacfs.server import operations
 from hmacfs.server.connection import Connection, PlainConfig
+from hmacfs.server.memorylimit import MemoryLimit
 
 SEND_THREADS = 8
 _TICK_SECONDS = 0.25
@@ -32,8 +33,6 @@ _FRESH_SECONDS = 0.25
 """A connection that was accepted just before a stop may send its first request for so long: nobody repeats that one."""
 _LAST_WORDS_SECONDS = 3.0
 """Between cutting off the last transfers and leaving: time for their ``finally`` and their last line of log."""
-_LEAST_AGE_SECONDS = 30.0
-"""A worker over the memory limit is replaced only after this age, or replacing would never end."""
 
 TOUCHED = {
     "gunicorn.workers.ggevent:GeventWorker": ("handle_exit", "init_process", "init_signals", "notify", "patch", "run"),
@@ -98,6 +97,7 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         self.lingering = 0
         self.pool: Any = None
         self.plain_cfg: Any = None
+        self.memory_limit = MemoryLimit(self.limits.memory, self.board, self.cfg.workers)
         self._born = time.monotonic()
         self._measured = self._born, time.process_time()
         self._statm = -1
@@ -130,6 +130,8 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
             for _ in range(4):
                 if self.alive:
                     gevent.sleep(_TICK_SECONDS)
+        if self.board is not None:
+            self.board.note_ending()
         # A server that stops can be asked how far it is until the end. At a reload the new workers are asked.
         stays = self.operations if self.board is not None and self.board.is_stopping() else ()
         for place, server in enumerate(servers):
@@ -173,7 +175,9 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         tick = getattr(self.wsgi, "tick", None)
         if tick is not None:
             tick()
-        if self.board is not None and self._is_too_large(now):
+        if told := self.memory_limit.to_tell():
+            self.log.error(told)
+        if self.memory_limit.is_too_large(now - self._born, is_busy=self._is_busy()):
             self.log.warning("Over MaxMemoryMB: this worker (pid %s) is replaced", self.pid)
             self.alive = False
 
@@ -181,13 +185,8 @@ class TransferWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is not typ
         for connection in [each for each in self.connections if each.deadline < now]:
             connection.cut()
 
-    def _is_too_large(self, now: float) -> bool:
-        """Whether this worker should make room. The only one waits until nothing runs: nobody would serve meanwhile."""
-        limit = self.limits.memory
-        if not limit or self.board.memory() <= limit or not self.board.is_largest():
-            return False
-        is_busy = self.cfg.workers == 1 and any(not connection.is_idle for connection in self.connections)
-        return now - self._born > _LEAST_AGE_SECONDS and not is_busy
+    def _is_busy(self) -> bool:
+        return any(not connection.is_idle for connection in self.connections)
 
     def _resident_bytes(self) -> int:
         return int(os.pread(self._statm, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")

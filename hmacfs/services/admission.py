@@ -35,7 +35,7 @@ class Board(Protocol):
         """Of all workers, ever."""
 
     def memory(self) -> int:
-        """Resident bytes of all workers."""
+        """Resident bytes of all workers but those that are about to end."""
 
     def enter_client(self, client: str) -> int:
         """One more upload of ``client`` here; how many it has in all workers now."""
@@ -62,7 +62,7 @@ class Limits:
     Attributes:
         transfers: concurrent transfers of this process.
         uploads_per_client: over all processes.
-        memory: resident bytes of all processes.
+        memory: resident bytes of all processes but those that are about to end.
         free_space: bytes of the store's filesystem that uploads may not touch.
     """
 

@@ -110,9 +110,10 @@ class Janitor:
             if not is_ours:
                 return
             swept, now = self._notes.load(), self._clocks()
-            if is_due(swept.last, now, self._schedule.interval):
-                if self._holds_lease():
-                    self._sweep(swept, now, force=False)
+            # The lease of a process that was killed in its sweep goes on for a while. Unfinished uploads do not wait:
+            # a tidying needs the lock on the store alone, also where no sweep is due.
+            if is_due(swept.last, now, self._schedule.interval) and self._holds_lease():
+                self._sweep(swept, now, force=False)
             elif is_due(swept.tidied, now, self._schedule.tidying):
                 self._notes.save(replace(swept, tidied=now))
                 if not has_run_ahead(swept.trusted, now):  # else the next sweep finds out whether to believe it

@@ -14,11 +14,11 @@ from hmacfs.state.stocktaking import Stocktaking
 
 _FAILING = 3
 """Places for the first addresses whose MAC was wrong."""
-_FIELDS = 16 + _FAILING
+_FIELDS = 17 + _FAILING
 _PENDING, _WRITTEN, _MEMORY, _IN_USE, _SUCCEEDED, _TOLD, _FAILED, _CPU, _GREENLETS, _CONNECTIONS, *_MORE = range(
     _FIELDS
 )
-_UPLOADS, _DOWNLOADS, _FILES, _BYTES, _REQUESTS, _COLLECTIONS, *_ADDRESSES = _MORE
+_UPLOADS, _DOWNLOADS, _FILES, _BYTES, _REQUESTS, _COLLECTIONS, _ENDING, *_ADDRESSES = _MORE
 _CLIENTS = 1024
 """Places for client addresses in a slot, each a 64-bit digest and a count."""
 _PROBES = 16
@@ -57,6 +57,7 @@ class Scoreboard:
         slots = self._slots = 2 * most_workers
         self._words = memoryview(mmap.mmap(-1, slots * _SLOT_WORDS * 8)).cast("q")
         self._stopping = mmap.mmap(-1, 1)
+        self._limit_told = memoryview(mmap.mmap(-1, 8)).cast("q")
         self._stock = Stocktaking(slots)
         self._swept = memoryview(mmap.mmap(-1, 8 * len(_NO_SWEEP))).cast("q")
         self._told = memoryview(mmap.mmap(-1, 16)).cast("q")
@@ -78,7 +79,7 @@ class Scoreboard:
     def release(self, slot: int) -> None:
         """The worker of ``slot`` is gone, with everything it had in flight. What it wrote stays counted."""
         base = slot * _SLOT_WORDS
-        for word in (_PENDING, _MEMORY, _IN_USE, _CPU, _GREENLETS, _CONNECTIONS, _UPLOADS, _DOWNLOADS):
+        for word in (_PENDING, _MEMORY, _IN_USE, _CPU, _GREENLETS, _CONNECTIONS, _UPLOADS, _DOWNLOADS, _ENDING):
             self._words[base + word] = 0
         for word in range(_FIELDS, _SLOT_WORDS):
             self._words[base + word] = 0
@@ -110,6 +111,10 @@ class Scoreboard:
     def set_memory(self, count: int) -> None:
         """Resident bytes of this worker."""
         self._words[self._base + _MEMORY] = count
+
+    def note_ending(self) -> None:
+        """This worker takes no new connections any more; its successor has a slot of its own."""
+        self._words[self._base + _ENDING] = 1
 
     def set_load(self, cpu: float, greenlets: int, connections: int) -> None:
         """As in ``Load``, of this worker."""
@@ -200,12 +205,33 @@ class Scoreboard:
     def written(self) -> int:
         return self._sum(_WRITTEN)
 
+    # The memory of workers that are about to end is given back soon: beside their successors it would keep uploads out
+    # for as long as the longest download goes on.
+
     def memory(self) -> int:
-        return self._sum(_MEMORY)
+        """Resident bytes of the workers that stay. ``load`` has those of all."""
+        return sum(self._staying().values())
+
+    def serving(self) -> int:
+        """How many workers stay and have told of their memory, as one does that is up."""
+        return len(self._staying())
 
     def is_largest(self) -> bool:
-        """Whether no worker uses more memory than this one."""
-        return self._words[self._base + _MEMORY] == max(self._words[_MEMORY::_SLOT_WORDS])
+        """Whether no worker that stays uses more memory than this one."""
+        return self._words[self._base + _MEMORY] >= max(self._staying().values(), default=0)
+
+    def may_tell_limit(self, limit: int) -> bool:
+        """Whether this worker says for all, once, what is to be said of the memory limit of so many bytes: the lowest
+        slot of those that stay does."""
+        if self._limit_told[0] == limit or self.slot != min(self._staying(), default=self.slot):
+            return False
+        self._limit_told[0] = limit
+        return True
+
+    def _staying(self) -> dict[int, int]:
+        """Resident bytes by slot."""
+        memory, ending = self._words[_MEMORY::_SLOT_WORDS].tolist(), self._words[_ENDING::_SLOT_WORDS].tolist()
+        return {slot: count for slot, count in enumerate(memory) if count and not ending[slot]}
 
     # What is known of a secret since the start, by a number that stands for it: words of another secret say nothing.
     # They outlive their worker.

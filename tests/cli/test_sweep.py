@@ -67,6 +67,36 @@ def test_a_sweep_removes_what_the_plan_said(tmp_path: Path) -> None:
     assert lines(house.run().stdout)[0].startswith("0 files")
 
 
+def test_a_sweep_writes_the_server_s_lines_where_the_server_has_a_log_file(tmp_path: Path) -> None:
+    log = tmp_path / "hmacfs.log"
+    log.write_text("INFO[2024-10-23T12:34:56Z] Before\n", encoding="utf-8")
+    house = House(tmp_path, FileTTL="30d", LogFile=str(log))
+    house.put("id/old name", age=31 * DAY)
+
+    planned = house.run("--dry-run")
+    after_plan = lines(log.read_text(encoding="utf-8"))
+    done = house.run()
+
+    assert (planned.returncode, len(after_plan)) == (0, 1)
+    assert (done.returncode, done.stderr, lines(done.stdout)[0]) == (0, "", "removed id/old%20name (FileTTL, 5 B)")
+    told = [line.partition("] ")[2].partition(" seconds=")[0] for line in lines(log.read_text(encoding="utf-8"))]
+    assert told == [
+        "Before",
+        "File removed: id/old%20name reason=FileTTL size=5",
+        "Sweep done files=0 stored=0 removed=1 freed=5",
+    ]
+
+
+def test_a_sweep_goes_on_where_the_log_file_cannot_be_written(tmp_path: Path) -> None:
+    house = House(tmp_path, FileTTL="30d", LogFile=str(tmp_path / "gone" / "hmacfs.log"))
+    house.put("id/old", age=31 * DAY)
+
+    done = house.run()
+
+    assert (done.returncode, house.names()) == (0, [])
+    assert "LogFile: " in done.stderr
+
+
 def test_while_another_process_sweeps_it_says_so(tmp_path: Path) -> None:
     house = House(tmp_path, FileTTL="30d")
     house.put("id/old", age=31 * DAY)
@@ -100,6 +130,7 @@ def test_a_clock_that_has_run_ahead_needs_force(doubtful: House) -> None:
     done = doubtful.run()
     assert (done.returncode, lines(done.stdout)[0]) == (1, "120 of 121 files would go by age.")
     assert "--force" in done.stderr
+    assert len(lines(done.stderr)) == 1
     assert len(doubtful.names()) == 121
 
     forced = doubtful.run("--force")

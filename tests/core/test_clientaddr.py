@@ -40,6 +40,60 @@ def test_the_client_is_the_first_untrusted_address_from_the_right(peer: str, for
     assert ProxyTrust(DEFAULT).client(peer, forwarded) == client
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("198.51.100.1:5678", "198.51.100.1"),
+        ("198.51.100.1:1", "198.51.100.1"),
+        ("198.51.100.1:65535", "198.51.100.1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:0DB8:0::1]:443", "2001:db8::1"),
+        ("[::ffff:198.51.100.1]:443", "198.51.100.1"),
+        (" 198.51.100.1:5678 ", "198.51.100.1"),
+        ("1.2.3.4:5, 198.51.100.1:5678, 127.0.0.1:80, [::1]:80", "198.51.100.1"),
+        ("2001:db8::1:443", "2001:db8::1:443"),  # an address as it stands
+    ],
+)
+def test_a_proxy_may_add_the_client_s_port(forwarded: str, client: str) -> None:
+    assert ProxyTrust(DEFAULT).client("127.0.0.1", forwarded) == client
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "198.51.100.1:",
+        "198.51.100.1:0",
+        "198.51.100.1:65536",
+        "198.51.100.1:+80",
+        "198.51.100.1:-1",
+        "198.51.100.1:8_0",
+        "198.51.100.1: 80",
+        "198.51.100.1 :80",
+        "198.51.100.1:80a",
+        "198.51.100.1:\u0668\u0660",
+        "198.51.100.1:" + "0" * 100 + "80",
+        "198.51.100.1:80:80",
+        "[198.51.100.1]:80",
+        "[2001:db8::1]",
+        "[2001:db8::1]80",
+        "[2001:db8::1]:",
+        "[2001:db8::1]:http",
+        "[2001:db8::1:80",
+        "2001:db8::1]:80",
+        "[[2001:db8::1]]:80",
+        "[]:80",
+        ":80",
+        "example.org:80",
+    ],
+)
+def test_what_is_no_address_with_a_decimal_port_ends_the_walk(entry: str) -> None:
+    assert ProxyTrust(DEFAULT).client("127.0.0.1", f"198.51.100.9, {entry}") == "127.0.0.1"
+
+
+def test_the_peer_itself_has_no_port() -> None:
+    assert ProxyTrust(DEFAULT).client("127.0.0.1:80", "198.51.100.1") == ""
+
+
 def test_without_trust_the_header_proves_nothing() -> None:
     trust = ProxyTrust(())
 

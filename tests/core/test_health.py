@@ -23,6 +23,11 @@ KEEPING_OUT: list[tuple[str, dict[str, Any], str]] = [
         {"store": Store(free=50 * MIB - 1)},
         "50.0 MiB are free, less than MinFreeSpace (50.0 MiB).",
     ),
+    (
+        "memory-over-limit",
+        {"memory": 80 * MIB + 1, "most_memory": 80 * MIB},
+        "The workers use 80.0 MiB, more than MaxMemoryMB (80.0 MiB): uploads are refused.",
+    ),
 ]
 
 DEGRADING: list[tuple[str, dict[str, Any], str]] = [
@@ -40,11 +45,6 @@ DEGRADING: list[tuple[str, dict[str, Any], str]] = [
         "secret-unreadable",
         {"secret_trouble": "SecretFile: /etc/hmacfs/secret does not exist."},
         "The secret cannot be read again, the last good one stays: SecretFile: /etc/hmacfs/secret does not exist.",
-    ),
-    (
-        "memory-over-limit",
-        {"memory": 80 * MIB + 1, "most_memory": 80 * MIB},
-        "The workers use 80.0 MiB, more than MaxMemoryMB (80.0 MiB).",
     ),
 ]
 

@@ -28,7 +28,7 @@ EXPECTED = {
     "HmacfsStoreFull": "full",
     "HmacfsStoreFillsUp": "full",
     "HmacfsBackendDown": "full",
-    "HmacfsSecretMismatch": "attacked",
+    "HmacfsSecretMismatch": "mismatched",
     "HmacfsManyBans": "attacked",
     "HmacfsSlowDisk": "slow",
 }
@@ -91,19 +91,18 @@ def firing(tmp_path_factory: pytest.TempPathFactory) -> Firing:
         nobody = {"RedisAddr": f"127.0.0.1:{free_port()}"}
         full = started(servers, folder / "full-server", StoreDir=str(small / "store"), MinFreeSpace="24MiB", **nobody)
         attacked = started(servers, folder / "attacked-server", BlockAfterFails=1)
+        mismatched = started(servers, folder / "mismatched-server")
         slow = started(servers, folder / "slow-server")
         assert put(attacked, "right", b"x").status == 201  # else the secret would be suspected, and nobody banned
         slowness.enter_context(slow_syncs(slow.worker(), SYNC_SECONDS))
-        names = {
-            "{}:{}".format(*each.operations): name
-            for name, each in (("full", full), ("attacked", attacked), ("slow", slow))
-        }
+        troubled = {"full": full, "attacked": attacked, "mismatched": mismatched, "slow": slow}
+        names = {"{}:{}".format(*each.operations): name for name, each in troubled.items()}
         gone = f"127.0.0.1:{free_port()}"
         (folder / "prometheus").mkdir()
         with Prometheus(folder / "prometheus", [*names, gone], at_once=True) as prometheus:
             at_rest = f"count(hmac_file_server_store_free_bytes) == {len(names)}"
             until(lambda: prometheus.ask(at_rest), "the servers are scraped before their trouble", SCRAPES)
-            with trouble(slowness, {full: fill, attacked: guess, slow: upload}):
+            with trouble(slowness, {full: fill, attacked: guess, mismatched: guess, slow: upload}):
                 return collected(prometheus, {**names, gone: "gone"})
 
 

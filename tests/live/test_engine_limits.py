@@ -1,6 +1,9 @@
 """Who may transfer now: concurrency, clients, free space and memory."""
 
 import errno
+import json
+import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ import pytest
 
 from tests.live.test_memory import resident_kib
 from tests.support.http import MIB, Connection, get, head_of, put, put_head, url_of
+from tests.support.metrics import ask
 from tests.support.nginx import Nginx
 from tests.support.polling import until
 from tests.support.running import begin_upload, held_by, only, small_tmpfs
@@ -265,6 +269,55 @@ def test_over_max_memory_mb_downloads_go_on_and_uploads_do_not(tmp_path: Path) -
             assert (refused.status, refused.code) == (503, "server-busy")
             assert int(refused["Retry-After"]) > 0
         assert get(server, "foreign").body == bytes(SIZE)
+
+
+def test_a_memory_limit_that_idle_workers_pass_is_told_once_with_what_they_need(tmp_path: Path) -> None:
+    never_replaced = {"hmacfs.server.memorylimit:_LEAST_AGE_SECONDS": 3600.0}
+    with Server(tmp_path, NumCores=2, MaxMemoryMB=60, constants=never_replaced) as server:
+        until(lambda: server.lines("while no transfer runs"), "it is told")
+        both = sum(resident_kib(pid) for pid in server.worker_pids()) / 1024
+        assert put(server, "memory/refused", b"x").code == "server-busy"
+        server.write_config(NumCores=2, MaxMemoryMB=70)
+        server.signal(signal.SIGHUP)
+        until(lambda: len(server.lines("while no transfer runs")) == 2, "it is told of the new limit too")
+
+    first, second = server.lines("while no transfer runs")
+    needed = int(first.partition("use ")[2].split()[0])
+    assert needed == pytest.approx(both, rel=0.1)
+    assert "more than MaxMemoryMB (60): uploads are refused." in first
+    assert f"Set MaxMemoryMB well above {needed}, or lower NumCores" in first
+    assert "more than MaxMemoryMB (70)" in second
+
+
+def test_beside_workers_that_a_reload_replaced_uploads_are_judged_by_the_new_ones(tmp_path: Path) -> None:
+    with Server(tmp_path, NumCores=2, GracefulShutdownTimeout=60) as server, ExitStack() as stack:
+        limit = sum(resident_kib(pid) for pid in server.worker_pids()) * 3 // 2 // 1024
+        server.write_config(MaxMemoryMB=limit)
+        assert put(server, "reload/large", bytes(30 * MIB)).status == 201
+        old = server.worker_pids()
+        for worker in old:
+            with only(server, worker):
+                begin_download(server, stack, "reload/large")
+
+        server.signal(signal.SIGHUP)
+        until(lambda: memory_told(server) > limit * MIB, "new workers serve beside the old ones")
+        answers = [put(server, f"reload/{number}", b"x").status for number in range(20)]
+
+        assert answers == [201] * 20
+        assert set(old) <= set(server.worker_pids())
+
+
+def memory_told(server: Server) -> int:
+    """Resident bytes of all workers, by the server's own word."""
+    return int(json.loads(ask(server, "/status.json").body)["memory"])
+
+
+def begin_download(server: Server, stack: ExitStack, path: str) -> None:
+    """One that nobody reads beyond its head."""
+    connection = stack.enter_context(Connection(server.address))
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.send(head_of("GET", url_of(server, path)))
+    connection.read_head()
 
 
 def test_a_stalled_upload_holds_no_buffer(tmp_path: Path) -> None:

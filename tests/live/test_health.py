@@ -294,12 +294,12 @@ def times(count: int, question: Callable[[], list[str]]) -> list[list[str]]:
     return [question() for _ in range(count)]
 
 
-def test_workers_over_the_memory_limit_degrade_the_server(tmp_path: Path) -> None:
-    never_replaced = {"hmacfs.server.worker:_LEAST_AGE_SECONDS": 3600.0}
+def test_workers_over_the_memory_limit_make_the_server_not_ready(tmp_path: Path) -> None:
+    never_replaced = {"hmacfs.server.memorylimit:_LEAST_AGE_SECONDS": 3600.0}
     with Server(tmp_path, MaxMemoryMB=1, constants=never_replaced) as server:
         until(lambda: codes(server) == ["memory-over-limit"], "it is told")
 
-        assert ready(server)[0] == 200
+        assert ready(server)[0] == 503
         assert put(server, "a/file", b"hello").code == "server-busy"
 
 

@@ -287,6 +287,29 @@ def test_while_another_host_has_the_lease_nothing_is_swept(yard: Yard) -> None:
     assert yard.told.sweeps == 1
 
 
+def test_unfinished_uploads_go_in_their_time_while_somebody_else_has_the_lease(yard: Yard) -> None:
+    yard.begin("token-of-client-1", "a/b.jpg")
+    yard.janitor(tidying=10.0).look()
+    yard.later(TTL + 1001)
+    yard.tier.lease(LEASE, "a worker that was killed in its sweep", 60, int(time.time() + yard.ahead))
+
+    yard.janitor(tidying=10.0).look()
+    yard.janitor(tidying=10.0).look()  # not due again
+
+    assert (yard.told.sweeps, yard.told.expired) == (1, ["a/b.jpg"])
+
+
+def test_a_clock_that_has_run_ahead_removes_no_unfinished_upload_without_the_lease_either(aged: Yard) -> None:
+    aged.begin("token-of-client-1", "a/b.jpg")
+    aged.later(1001)
+    aged.ahead += 365 * 86400
+    aged.tier.lease(LEASE, "there", 60, int(time.time() + aged.ahead))
+
+    aged.janitor(tidying=10.0).look()
+
+    assert (aged.told.sweeps, aged.told.expired) == (1, [])
+
+
 def test_the_lease_is_given_back_after_a_sweep(yard: Yard) -> None:
     yard.janitor().look()
 

@@ -166,6 +166,37 @@ def test_the_largest_worker_knows_that_it_is() -> None:
         assert board.is_largest()
 
 
+def test_a_worker_about_to_end_is_not_judged_by_the_memory_limit_and_counts_in_the_load() -> None:
+    board = Scoreboard(3)
+    old, new = board.claim(), board.claim()
+    board.bind(new)
+    board.set_memory(300)
+
+    with worker(board, old, lambda: (board.set_memory(400), board.note_ending())):
+        assert (board.memory(), board.load().memory) == (300, 700)
+        assert board.is_largest()
+        assert board.serving() == 1
+    board.release(old)
+    board.bind(board.claim())
+    board.set_memory(50)
+
+    assert (board.slot, board.memory(), board.serving()) == (old, 350, 2)
+
+
+def test_the_lowest_of_the_workers_that_stay_tells_once_of_each_limit() -> None:
+    board = Scoreboard(3)
+    slots = [board.claim() for _ in range(3)]
+    for slot in slots:
+        board.bind(slot)
+        board.set_memory(100)
+    board.bind(slots[0])
+    board.note_ending()
+
+    told = [board.may_tell_limit(limit) for limit in (60, 60, 70) for slot in slots if board.bind(slot) is None]
+
+    assert told == [False, True, False, False, False, False, False, True, False]
+
+
 # --- clients ---
 
 
