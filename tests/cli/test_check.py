@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hmacfs.settings import keys
-from tests.cli.running import Done, config_in, hmacfs, lines, run, snapshot
+from tests.cli.running import Done, asked, config_in, hmacfs, lines, run, snapshot
 from tests.cli.test_serve_errors import AS_NOBODY
 from tests.support.ports import free_port
 from tests.support.server import ROOT, Server
@@ -19,7 +19,7 @@ WITHOUT_EFFECT = [key for key in keys() if not key.works]
 
 
 def check(config: Path) -> Done:
-    return hmacfs("check", "--config", config)
+    return asked("check", "--config", config)
 
 
 def assert_refused(done: Done, *words: str) -> None:
@@ -35,7 +35,7 @@ def assert_refused(done: Done, *words: str) -> None:
 def test_a_good_configuration_is_ok_and_exit_status_0(tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = check(config)
+    done = hmacfs("check", "--config", config)
 
     assert done.stderr == ""
     assert done.stdout == f"{config}: OK\n"
@@ -105,7 +105,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path: Path) -> No
 
 
 def test_an_unknown_variable_is_an_error_that_names_it_in_full(tmp_path: Path) -> None:
-    done = hmacfs("check", "--config", config_in(tmp_path), HMACFS_STORDIR="x")
+    done = asked("check", "--config", config_in(tmp_path), HMACFS_STORDIR="x")
 
     assert_refused(done, "HMACFS_STORDIR", "Did you mean StoreDir?")
 

@@ -7,7 +7,7 @@ import pytest
 
 from hmacfs import configfile
 from hmacfs.settings import keys
-from tests.cli.running import config_in, hmacfs, lines
+from tests.cli.running import asked, config_in, lines
 
 SECRET = "nobody-may-read-this-0123456789"
 
@@ -24,7 +24,7 @@ def shown(output: str) -> dict[str, tuple[str, str]]:
 
 
 def test_every_working_key_is_shown_with_its_default(tmp_path: Path) -> None:
-    done = hmacfs("config", "--show", "--config", config_in(tmp_path))
+    done = asked("config", "--show", "--config", config_in(tmp_path))
 
     assert (done.returncode, done.stderr) == (0, "")
     found = shown(done.stdout)
@@ -38,7 +38,7 @@ def test_every_working_key_is_shown_with_its_default(tmp_path: Path) -> None:
 def test_a_value_says_whether_the_file_or_the_environment_gave_it(tmp_path: Path) -> None:
     config = config_in(tmp_path, UploadMaxSize="2MiB", LogLevel="debug")
 
-    done = hmacfs("config", "--config", config, HMACFS_LOGLEVEL="error", HMACFS_UPLOAD_SUB_DIR="up")
+    done = asked("config", "--config", config, HMACFS_LOGLEVEL="error", HMACFS_UPLOAD_SUB_DIR="up")
 
     found = shown(done.stdout)
     assert found["UploadMaxSize"] == ("2097152", "file")
@@ -50,7 +50,7 @@ def test_relative_paths_are_shown_absolute_from_the_folder_of_the_file(tmp_path:
     (tmp_path / "etc").mkdir()
     config = config_in(tmp_path / "etc", StoreDir="../store", ListenPort="unix:here.sock")
 
-    done = hmacfs("config", "--config", config, cwd=Path("/"))
+    done = asked("config", "--config", config, cwd=Path("/"))
 
     found = shown(done.stdout)
     assert found["StoreDir"][0] == f'"{tmp_path}/store"'
@@ -61,16 +61,16 @@ def test_relative_paths_are_shown_absolute_from_the_folder_of_the_file(tmp_path:
 @pytest.mark.parametrize("source", ["file", "environment"])
 def test_secrets_are_masked(source: str, tmp_path: Path) -> None:
     if source == "file":
-        done = hmacfs("config", "--config", config_in(tmp_path, Secret=SECRET))
+        done = asked("config", "--config", config_in(tmp_path, Secret=SECRET))
     else:
-        done = hmacfs("config", "--config", config_in(tmp_path), HMACFS_SECRET=SECRET)
+        done = asked("config", "--config", config_in(tmp_path), HMACFS_SECRET=SECRET)
 
     assert shown(done.stdout)["Secret"] == ('"(hidden)"', source)
     assert SECRET not in done.stdout + done.stderr
 
 
 def test_a_secret_of_the_wrong_type_is_masked_in_the_error_too(tmp_path: Path) -> None:
-    done = hmacfs("config", "--config", config_in(tmp_path, Secret=[SECRET]))
+    done = asked("config", "--config", config_in(tmp_path, Secret=[SECRET]))
 
     assert done.returncode == 2
     assert "Secret" in done.stderr
@@ -86,7 +86,7 @@ def test_the_output_is_toml_that_means_the_same(tmp_path: Path) -> None:
         DirMode="2750"[1:],
     )
 
-    done = hmacfs("config", "--config", config)
+    done = asked("config", "--config", config)
 
     tomllib.loads(done.stdout)
     again = tmp_path / "again.toml"
@@ -95,7 +95,7 @@ def test_the_output_is_toml_that_means_the_same(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_told_on_standard_error(tmp_path: Path) -> None:
-    done = hmacfs("config", "--config", config_in(tmp_path, StorDir="x"))
+    done = asked("config", "--config", config_in(tmp_path, StorDir="x"))
 
     assert done.returncode == 0
     assert "Did you mean StoreDir?" in done.stderr
@@ -103,7 +103,7 @@ def test_unknown_keys_are_told_on_standard_error(tmp_path: Path) -> None:
 
 
 def test_every_error_is_told_and_the_exit_status_is_2(tmp_path: Path) -> None:
-    done = hmacfs("config", "--config", config_in(tmp_path, UploadMaxSize="huge", LogLevel="loud"))
+    done = asked("config", "--config", config_in(tmp_path, UploadMaxSize="huge", LogLevel="loud"))
 
     assert done.returncode == 2
     (first, second) = sorted(lines(done.stderr))
@@ -115,7 +115,7 @@ def test_every_error_is_told_and_the_exit_status_is_2(tmp_path: Path) -> None:
 def test_both_spellings_of_the_option_name_the_file(spelling: str, tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = hmacfs("config", spelling, config)
+    done = asked("config", spelling, config)
 
     assert lines(done.stdout)[0] == f"# {config}"
 
@@ -124,7 +124,7 @@ def test_both_spellings_of_the_option_name_the_file(spelling: str, tmp_path: Pat
 def test_both_spellings_take_an_equals_sign(spelling: str, tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = hmacfs("config", f"{spelling}={config}")
+    done = asked("config", f"{spelling}={config}")
 
     assert lines(done.stdout)[0] == f"# {config}"
 
@@ -136,7 +136,7 @@ def test_every_command_that_reads_a_configuration_knows_both_spellings(command: 
     more = {"sign": ("--size", "1", "a/b"), "put": ("a-file",)}.get(command, ())
 
     for spelling in ("--config", "-config"):
-        done = hmacfs(command, spelling, missing, *more, cwd=tmp_path)
+        done = asked(command, spelling, missing, *more, cwd=tmp_path)
 
         assert done.returncode == 2
         (line,) = lines(done.stderr)
@@ -146,7 +146,7 @@ def test_every_command_that_reads_a_configuration_knows_both_spellings(command: 
 def test_hmacfs_config_names_the_file_where_no_option_does(tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = hmacfs("config", cwd=Path("/"), HMACFS_CONFIG=str(config))
+    done = asked("config", cwd=Path("/"), HMACFS_CONFIG=str(config))
 
     assert lines(done.stdout)[0] == f"# {config}"
 
@@ -154,7 +154,7 @@ def test_hmacfs_config_names_the_file_where_no_option_does(tmp_path: Path) -> No
 def test_the_option_goes_before_hmacfs_config(tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = hmacfs("config", "--config", config, HMACFS_CONFIG="/missing.toml")
+    done = asked("config", "--config", config, HMACFS_CONFIG="/missing.toml")
 
     assert lines(done.stdout)[0] == f"# {config}"
 
@@ -162,13 +162,13 @@ def test_the_option_goes_before_hmacfs_config(tmp_path: Path) -> None:
 def test_config_toml_of_the_working_directory_is_the_default(tmp_path: Path) -> None:
     config = config_in(tmp_path)
 
-    done = hmacfs("config", cwd=tmp_path)
+    done = asked("config", cwd=tmp_path)
 
     assert lines(done.stdout)[0] == f"# {config}"
 
 
 def test_a_missing_default_says_how_to_name_one(tmp_path: Path) -> None:
-    done = hmacfs("config", cwd=tmp_path)
+    done = asked("config", cwd=tmp_path)
 
     assert done.returncode == 2
     assert f"{tmp_path}/config.toml does not exist" in done.stderr

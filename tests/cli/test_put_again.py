@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Done, config_in, hmacfs, lines
+from tests.cli.running import Done, asked, config_in, lines
 from tests.support.ports import free_port
 
 MIB = 1024 * 1024
@@ -110,7 +110,7 @@ def scripted(*steps: Step) -> Iterator[tuple[int, ScriptedServer]]:
 def put(folder: Path, port: int, **keys: Any) -> Done:
     """Put file.bin of ``folder``; between attempts nobody waits unless ``keys`` say so."""
     keys = {"ListenPort": f"127.0.0.1:{port}", "Secret": "a-secret-for-tests-0123456789abcdef"} | keys
-    return hmacfs("put", "--config", config_in(folder, **{"RetryDelay": 0, **keys}), folder / "file.bin")
+    return asked("put", "--config", config_in(folder, **{"RetryDelay": 0, **keys}), folder / "file.bin")
 
 
 def made_file(folder: Path, size: int) -> bytes:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Done, config_in, hmacfs, lines, run
+from tests.cli.running import Done, asked, config_in, lines, run
 from tests.support import http
 from tests.support.server import Server
 
 
 def sign(server: Server, *arguments: str, cwd: Path) -> tuple[str, str]:
     """The line that puts and the line that gets."""
-    done = hmacfs("sign", "--config", server.config, *arguments, cwd=cwd)
+    done = asked("sign", "--config", server.config, *arguments, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, "")
     put, get = lines(done.stdout)
     return put, get
@@ -143,7 +143,7 @@ def test_an_empty_type_is_the_one_that_a_server_judges(server: Server, folders: 
 
 @pytest.mark.parametrize("content_type", ["\u20ac/x", "a/b\r\nX-Header: injected", "x" * 256])
 def test_a_type_that_no_header_can_carry_is_refused(tmp_path: Path, content_type: str) -> None:
-    done = hmacfs("sign", "--config", config_in(tmp_path), "--size", "1", "--type", content_type, "a/b")
+    done = asked("sign", "--config", config_in(tmp_path), "--size", "1", "--type", content_type, "a/b")
 
     assert done.returncode == 2
     assert "content type" in done.stderr
@@ -167,7 +167,7 @@ def test_a_base_url_is_what_people_see(tmp_path: Path) -> None:
         tmp_path, BaseURL="https://upload.example.org/", ListenPort="unix:x.sock", UploadSubDir="up/load"
     )
 
-    done = hmacfs("sign", "--config", config, "--size", "1", "a/b")
+    done = asked("sign", "--config", config, "--size", "1", "a/b")
 
     put, get = lines(done.stdout)
     assert " https://upload.example.org/up/load/a/b?v2=" in put.replace("'", "")
@@ -191,7 +191,7 @@ def test_a_base_url_is_what_people_see(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_a_path_is_refused(path: str, tmp_path: Path) -> None:
-    done = hmacfs("sign", "--config", config_in(tmp_path), "--size", "1", path)
+    done = asked("sign", "--config", config_in(tmp_path), "--size", "1", path)
 
     assert done.returncode == 2
     assert done.stdout == ""
@@ -200,7 +200,7 @@ def test_what_cannot_be_a_path_is_refused(path: str, tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    done = hmacfs("sign", "--config", config_in(tmp_path), "--size", "1", b"a/\xff.txt")
+    done = asked("sign", "--config", config_in(tmp_path), "--size", "1", b"a/\xff.txt")
 
     assert done.returncode == 2
     assert done.stdout == ""
@@ -213,7 +213,7 @@ def test_either_a_file_or_a_size_is_needed(arguments: tuple[str, ...], tmp_path:
     (tmp_path / "file").write_bytes(b"x")
     config_in(tmp_path)
 
-    done = hmacfs("sign", *arguments, "a/b", cwd=tmp_path)
+    done = asked("sign", *arguments, "a/b", cwd=tmp_path)
 
     assert done.returncode == 2
     assert "--file or --size" in done.stderr
@@ -223,7 +223,7 @@ def test_either_a_file_or_a_size_is_needed(arguments: tuple[str, ...], tmp_path:
 def test_nonsense_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     config_in(tmp_path)
 
-    done = hmacfs("sign", *arguments, "a/b", cwd=tmp_path)
+    done = asked("sign", *arguments, "a/b", cwd=tmp_path)
 
     assert done.returncode == 2
     assert done.stdout == ""

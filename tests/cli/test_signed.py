@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import config_in, hmacfs, lines, run
+from tests.cli.running import asked, config_in, hmacfs, lines, run
 from tests.support import http
 from tests.support.server import Server
 
@@ -41,7 +41,7 @@ def shell(line: str, cwd: Path) -> int:
 def test_a_put_with_expires_prints_a_link_that_works_where_downloads_are_signed(
     strict: Server, file: Path, tmp_path: Path
 ) -> None:
-    done = hmacfs("put", "--config", strict.config, "--expires", "5m", file)
+    done = asked("put", "--config", strict.config, "--expires", "5m", file)
     assert (done.returncode, done.stderr) == (0, "")
     (link,) = lines(done.stdout)
 
@@ -53,7 +53,7 @@ def test_a_put_with_expires_prints_a_link_that_works_where_downloads_are_signed(
 
 
 def test_get_signs_a_plain_link(strict: Server, file: Path, tmp_path: Path) -> None:
-    link = lines(hmacfs("put", "--config", strict.config, file).stdout)[0].partition("?")[0]
+    link = lines(asked("put", "--config", strict.config, file).stdout)[0].partition("?")[0]
 
     plain = hmacfs("get", "--output", tmp_path / "none", link)
     signed = hmacfs("get", "--config", strict.config, "--expires", "60", "--output", tmp_path / "copy", link)
@@ -68,12 +68,12 @@ def test_get_signs_a_plain_link(strict: Server, file: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("form", ["link", "path"])
 def test_delete_removes_a_file_once(form: str, strict: Server, metronome: Server, file: Path) -> None:
     for server in (strict, metronome):
-        link = lines(hmacfs("put", "--config", server.config, file).stdout)[0]
+        link = lines(asked("put", "--config", server.config, file).stdout)[0]
         slot = link.partition("?")[0].rpartition("/upload/")[2].replace("%C3%A4%20", "ä ")
         named = link if form == "link" else slot
         assert (server.store_dir / slot).exists()
 
-        done = [hmacfs("delete", "--config", server.config, "--", named) for _ in range(2)]
+        done = [asked("delete", "--config", server.config, "--", named) for _ in range(2)]
 
         assert [each.returncode for each in done] == [0, 1]
         assert done[0].stdout == done[0].stderr == ""
@@ -82,7 +82,7 @@ def test_delete_removes_a_file_once(form: str, strict: Server, metronome: Server
 
 
 def test_delete_says_where_nothing_is_ever_deleted(server: Server) -> None:
-    done = hmacfs("delete", "--config", server.config, "a/b")
+    done = asked("delete", "--config", server.config, "a/b")
 
     assert done.returncode == 2
     assert "EnableV3" in done.stderr
@@ -93,7 +93,7 @@ def test_delete_says_where_nothing_is_ever_deleted(server: Server) -> None:
     "named", ["https://example.org/elsewhere/a/b", "https://example.org/upload/", "a//b", "../a", ""]
 )
 def test_delete_refuses_what_is_no_path(named: str, metronome: Server) -> None:
-    done = hmacfs("delete", "--config", metronome.config, "--", named)
+    done = asked("delete", "--config", metronome.config, "--", named)
 
     assert done.returncode == 2
     assert len(lines(done.stderr)) == 1
@@ -102,7 +102,7 @@ def test_delete_refuses_what_is_no_path(named: str, metronome: Server) -> None:
 def test_the_lines_of_sign_with_v3_work(strict: Server, file: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
-    done = hmacfs("sign", "--config", strict.config, "--expires", "2m", "--file", file, "v3/ä file.bin")
+    done = asked("sign", "--config", strict.config, "--expires", "2m", "--file", file, "v3/ä file.bin")
     assert (done.returncode, done.stderr) == (0, "")
     put, get, delete = lines(done.stdout)
 
@@ -115,7 +115,7 @@ def test_the_lines_of_sign_with_v3_work(strict: Server, file: Path, tmp_path: Pa
 def test_sign_prints_a_deletion_that_metronome_could_have_signed(metronome: Server, tmp_path: Path) -> None:
     http.put(metronome, "signed/file", CONTENT)
 
-    done = hmacfs("sign", "--config", metronome.config, "--size", "1", "signed/file")
+    done = asked("sign", "--config", metronome.config, "--size", "1", "signed/file")
     delete = lines(done.stdout)[2]
 
     assert "?token=" in delete
@@ -128,7 +128,7 @@ def test_v3_where_it_is_off_is_one_sentence(command: tuple[str, ...], server: Se
     name, *rest = command
     rest = [str(file) if word == "FILE" else word for word in rest]
 
-    done = hmacfs(name, "--config", server.config, "--expires", "1m", *rest)
+    done = asked(name, "--config", server.config, "--expires", "1m", *rest)
 
     assert done.returncode == 2
     assert "EnableV3 = true" in done.stderr
@@ -136,14 +136,14 @@ def test_v3_where_it_is_off_is_one_sentence(command: tuple[str, ...], server: Se
 
 @pytest.mark.parametrize("expires", ["0", "-5", "soon", ""])
 def test_a_time_that_is_none_is_refused(expires: str, strict: Server) -> None:
-    done = hmacfs("sign", "--config", strict.config, f"--expires={expires}", "--size", "1", "a/b")
+    done = asked("sign", "--config", strict.config, f"--expires={expires}", "--size", "1", "a/b")
 
     assert done.returncode == 2
     assert "--expires" in done.stderr
 
 
 def test_a_signature_without_a_time_takes_no_expires(strict: Server) -> None:
-    done = hmacfs("sign", "--config", strict.config, "--protocol", "v2", "--expires", "1m", "--size", "1", "a/b")
+    done = asked("sign", "--config", strict.config, "--protocol", "v2", "--expires", "1m", "--size", "1", "a/b")
 
     assert done.returncode == 2
     assert "Only v3" in done.stderr
@@ -152,8 +152,8 @@ def test_a_signature_without_a_time_takes_no_expires(strict: Server) -> None:
 def test_hmacfs_secret_prints_the_one_in_effect_whatever_its_source(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("the secret of a file\n")
 
-    from_file = hmacfs("secret", "--config", config_in(tmp_path, SecretFile="secret.txt"))
-    from_command = hmacfs("secret", "--config", config_in(tmp_path, SecretCommand=["echo", "the secret of a command"]))
+    from_file = asked("secret", "--config", config_in(tmp_path, SecretFile="secret.txt"))
+    from_command = asked("secret", "--config", config_in(tmp_path, SecretCommand=["echo", "the secret of a command"]))
 
     assert (from_file.stdout, from_command.stdout) == ("the secret of a file\n", "the secret of a command\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "secret.txt"]
@@ -168,7 +168,7 @@ def test_hmacfs_secret_prints_the_one_in_effect_whatever_its_source(tmp_path: Pa
     ],
 )
 def test_check_tells_of_a_source_that_cannot_be_read(keys: dict[str, object], said: str, tmp_path: Path) -> None:
-    done = hmacfs("check", "--config", config_in(tmp_path, **keys))
+    done = asked("check", "--config", config_in(tmp_path, **keys))
 
     assert done.returncode == 2
     assert said in done.stderr
@@ -177,7 +177,7 @@ def test_check_tells_of_a_source_that_cannot_be_read(keys: dict[str, object], sa
 
 @pytest.mark.parametrize("command", ["serve", "secret"])
 def test_a_source_that_cannot_be_read_at_start_is_one_line(command: str, tmp_path: Path) -> None:
-    done = hmacfs(command, "--config", config_in(tmp_path, SecretFile="missing.txt"))
+    done = asked(command, "--config", config_in(tmp_path, SecretFile="missing.txt"))
 
     assert done.returncode == 2
     assert len(lines(done.stderr)) == 1

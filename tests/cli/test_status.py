@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Done, config_in, hmacfs, lines
+from tests.cli.running import Done, asked, config_in, lines
 from tests.support.http import get, put
 from tests.support.metrics import scrape
 from tests.support.polling import PATIENCE, until
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def status(server: Server, *arguments: str) -> Done:
-    return hmacfs("status", "--config", server.config, *arguments)
+    return asked("status", "--config", server.config, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_every_interface_is_asked_on_this_machine(tmp_path: Path) -> None:
 def test_a_server_that_does_not_run_is_one_sentence_and_exit_status_1(tmp_path: Path) -> None:
     port = free_port()
 
-    done = hmacfs("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
+    done = asked("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"hmacfs: no answer: nobody listens at 127.0.0.1:{port}. Is the server running?\n"
@@ -165,7 +165,7 @@ def answering(status_line: str, body: str) -> bytes:
 )
 def test_another_server_at_that_address_is_told_as_such(tmp_path: Path, answer: bytes) -> None:
     with stranger(answer) as port:
-        done = hmacfs("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
+        done = asked("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
 
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = lines(done.stderr)
@@ -175,7 +175,7 @@ def test_another_server_at_that_address_is_told_as_such(tmp_path: Path, answer: 
 
 def test_what_is_no_http_is_told_in_one_sentence(tmp_path: Path) -> None:
     with stranger(b"220 mail.example ESMTP\r\n") as port:
-        done = hmacfs("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
+        done = asked("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
 
     assert (done.returncode, done.stdout, len(lines(done.stderr))) == (1, "", 1)
     assert "Traceback" not in done.stderr
@@ -186,7 +186,7 @@ def test_the_other_sides_words_do_not_steer_the_terminal(server: Server, tmp_pat
     values |= {"condition": "\x1b[31mready", "reasons": [{"code": "x", "sentence": "\x1b[2Jgone\nforged"}]}
 
     with stranger(answering("200 OK", json.dumps(values))) as port:
-        done = hmacfs("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
+        done = asked("status", "--config", config_in(tmp_path, MetricsPort=f"127.0.0.1:{port}"))
 
     assert "\x1b" not in done.stdout
     assert "[2Jgone forged" in done.stdout
@@ -194,7 +194,7 @@ def test_the_other_sides_words_do_not_steer_the_terminal(server: Server, tmp_pat
 
 
 def test_without_metrics_there_is_nobody_to_ask(tmp_path: Path) -> None:
-    done = hmacfs("status", "--config", config_in(tmp_path, MetricsEnabled=False))
+    done = asked("status", "--config", config_in(tmp_path, MetricsEnabled=False))
 
     assert (done.returncode, done.stdout) == (2, "")
     assert "MetricsEnabled is false" in done.stderr
@@ -202,7 +202,7 @@ def test_without_metrics_there_is_nobody_to_ask(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "100000"])
 def test_seconds_have_bounds(tmp_path: Path, seconds: str) -> None:
-    done = hmacfs("status", "--config", config_in(tmp_path), f"--watch={seconds}")
+    done = asked("status", "--config", config_in(tmp_path), f"--watch={seconds}")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
@@ -229,7 +229,7 @@ def test_the_exit_status_tells_degraded_from_not_ready(tmp_path: Path) -> None:
 
 
 def test_help_says_what_the_exit_statuses_mean() -> None:
-    text = " ".join(hmacfs("status", "--help").stdout.split())
+    text = " ".join(asked("status", "--help").stdout.split())
 
     assert (
         "0 when it is ready, 1 when it does not answer, 3 when something wants a person but uploads are taken, and 4 "

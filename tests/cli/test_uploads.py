@@ -9,7 +9,7 @@ from typing import Any
 from hmacfs import tiers
 from hmacfs.settings import Settings
 from hmacfs.state.base import SessionRow
-from tests.cli.running import Done, config_in, hmacfs, lines
+from tests.cli.running import Done, asked, config_in, lines
 from tests.support.ports import free_port
 
 NOW = int(time.time())
@@ -40,7 +40,7 @@ def known(folder: Path, *rows: SessionRow) -> Path:
 
 
 def uploads(config: Path, *arguments: str) -> Done:
-    return hmacfs("uploads", "--config", config, *arguments)
+    return asked("uploads", "--config", config, *arguments)
 
 
 def test_an_empty_list_is_one_sentence(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.support.server import Server
 DAY, HOUR = 86400, 3600
 QUICK = {"SweepInterval": 1}
 """The shortest interval: a sweep is always due."""
+SOON = {"hmacfs.services.janitor:LEASE_SECONDS": 4, "hmacfs.services.janitor:RENEW_SECONDS": 1.0}
+"""A worker that ends in the middle of a sweep keeps the next one from sweeping for so long; a minute in earnest."""
 
 
 def age(server: Server, path: str, seconds: float) -> None:
@@ -112,7 +114,9 @@ def test_max_retention_time_deletes_where_retention_policy_enabled_says_so(tmp_p
 
 
 def test_max_retention_size_deletes_the_oldest(tmp_path: Path) -> None:
-    with Server(tmp_path, RetentionPolicyEnabled=True, MaxRetentionSize=25_000, SweepInterval=3600) as server:
+    with Server(
+        tmp_path, RetentionPolicyEnabled=True, MaxRetentionSize=25_000, SweepInterval=3600, constants=SOON
+    ) as server:
         for number in range(5):
             put(server, f"id/{number}", bytes(10_000))
             age(server, f"id/{number}", 10 * DAY - number * HOUR)
@@ -148,7 +152,7 @@ def test_sweep_interval_says_how_often(tmp_path: Path) -> None:
 
 
 def test_a_reload_that_changes_the_rules_says_so_and_the_workers_follow(tmp_path: Path) -> None:
-    with Server(tmp_path, **QUICK) as server:
+    with Server(tmp_path, constants=SOON, **QUICK) as server:
         put(server, "id/old", b"hello")
         age(server, "id/old", 8 * DAY)
         until(lambda: (server.store_dir / ".hmacfs/sweep.json").exists(), "a sweep has begun")
@@ -200,7 +204,7 @@ def test_no_face_of_resumable_uploads_brings_it_back(after: Server, face: str) -
 
 
 def test_a_restart_forgets_no_path_that_is_gone(tmp_path: Path) -> None:
-    with Server(tmp_path, FileTTL="1d", **QUICK) as server:
+    with Server(tmp_path, FileTTL="1d", constants=SOON, **QUICK) as server:
         put(server, "id/gone", b"hello")
         age(server, "id/gone", 2 * DAY)
         until_gone(server, "id/gone")
@@ -270,7 +274,7 @@ def test_of_two_workers_one_sweeps(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_has_run_ahead_stops_the_age_rules_with_one_error_line(tmp_path: Path) -> None:
-    with Server(tmp_path, FileTTL="30d", SweepInterval="1h") as server:
+    with Server(tmp_path, FileTTL="30d", SweepInterval="1h", constants=SOON) as server:
         for number in range(120):
             place = server.store_dir / f"id-{number}" / "file"
             place.parent.mkdir()
