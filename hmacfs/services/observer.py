@@ -62,12 +62,14 @@ class Observer:
     def upload_expired(self, name: str) -> None:
         """An unfinished upload was removed after SessionTTL; ``name`` as ``core.paths.shown`` writes it."""
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+    def version_removed(self, name: str, number: int, size: int, freed: int, reason: str) -> None:
         """A version was removed beyond MaxVersions, by an upload. What a sweep removes is told as a file.
 
         Args:
-            size: bytes that this freed.
-            reason: "MaxVersions" or "DELETE".
+            size: bytes it had; who counts the store counts shared content once for each name, as ``upload_completed``
+                and ``file_removed`` do.
+            freed: bytes that this freed on the disk: none where its content has other names.
+            reason: "MaxVersions".
         """
 
     def file_absorbed(self, size: int) -> None:

@@ -117,7 +117,7 @@ class Uploads:
         self._observer.upload_completed(str(path), total, seconds, row.uploader, client)
         if self._versions is not None:
             for gone in self._versions.pruned():
-                self._observer.version_removed(str(gone.path), gone.number, gone.freed, gone.reason)
+                self._observer.version_removed(str(gone.path), gone.number, gone.size, gone.freed, gone.reason)
             for size in self._versions.absorbed():
                 self._observer.file_absorbed(size)
         if self._deduplicator is not None:

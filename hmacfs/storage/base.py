@@ -206,12 +206,14 @@ class RemovedVersion:
     """A version that an upload has pushed out.
 
     Attributes:
-        freed: bytes.
+        size: bytes it had, shared with others or not.
+        freed: bytes that this freed on the disk: none where its content has other names.
         reason: "MaxVersions".
     """
 
     path: SlotPath
     number: int
+    size: int
     freed: int
     reason: str
 

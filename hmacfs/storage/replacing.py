@@ -153,8 +153,8 @@ class Replacing:
         finally:
             chains.close_chain(chain)
         try:
-            for number, freed in self._folders.prune(slot):
-                self._pruned.append(RemovedVersion(path, number, freed, "MaxVersions"))
+            for gone in self._folders.prune(slot):
+                self._pruned.append(RemovedVersion(path, gone.number, gone.size, gone.freed, "MaxVersions"))
         except OSError:
             pass  # the new file is there, which nothing may undo now; the next one or the sweep prunes
 

@@ -68,6 +68,15 @@ class KeptVersion:
     stored_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A version that went. Attributes: size: bytes it had. freed: of these, 0 where its content has other names."""
+
+    number: int
+    size: int
+    freed: int
+
+
 class VersionFolders:
     """A slot is what ``slot_name`` says of a path. Methods raise OSError.
 
@@ -161,19 +170,24 @@ class VersionFolders:
         is_current = info.st_ino == current.inode
         return newest if is_current and versions.may_be_unreplaced(self.ledger(slot)[1], newest) else None
 
-    def prune(self, slot: str) -> list[tuple[int, int]]:
-        """Remove those beyond MaxVersions: number and bytes freed of each."""
+    def prune(self, slot: str) -> list[Dropped]:
+        """Remove those beyond MaxVersions."""
         numbers = self.numbers(slot)
         if len(numbers) <= self.most:
             return []
         return self.drop(slot, versions.surplus(numbers, self.most, self.ledger(slot)[1], self._clock()))
 
-    def drop(self, slot: str, numbers: Sequence[int]) -> list[tuple[int, int]]:
-        """Remove these: number and bytes freed of each. For who holds the path's lock."""
+    def drop(self, slot: str, numbers: Sequence[int]) -> list[Dropped]:
+        """Remove these. For who holds the path's lock."""
         if not numbers:
             return []
         with fsutil.opened_directory(self.at(slot)) as folder:
-            return [(number, self._storage.drop_name(folder, b"%d" % number)) for number in numbers]
+            return [self._dropped(folder, number) for number in numbers]
+
+    def _dropped(self, folder: int, number: int) -> Dropped:
+        name = b"%d" % number
+        size = os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+        return Dropped(number, size, self._storage.drop_name(folder, name))
 
     def is_old(self, slot: str) -> bool:
         """Whether nothing in it counts for VersionsPerDay any more."""

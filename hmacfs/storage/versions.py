@@ -178,7 +178,7 @@ class LocalVersions:
                 return None
             if version.file is None and found.file is not None:
                 return None  # it was judged as one whose file is gone, and has one again
-            return sum(freed for _, freed in self._folders.drop(version.slot, [version.number]))
+            return sum(each.freed for each in self._folders.drop(version.slot, [version.number]))
 
     def _tidy(self, slot: str) -> int:
         removed = 0

@@ -79,7 +79,7 @@ class AuditObserver(Observer):
     def file_removed(self, name: str, size: int, reason: str, version: int, client: str = "") -> None:
         write("delete", path=name, size=size, reason=reason, version=version or "", address=client)
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+    def version_removed(self, name: str, number: int, size: int, freed: int, reason: str) -> None:
         write("delete", path=name, size=size, reason=reason, version=number)
 
     def swept(self, files: int, stored: int, removed: int, freed: int, seconds: float) -> None:

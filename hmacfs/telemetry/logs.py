@@ -140,8 +140,8 @@ class LogObserver(Observer):
     def upload_expired(self, name: str) -> None:
         event(logging.INFO, f"Unfinished upload removed: {_path(name)}", reason="SessionTTL")
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        event(logging.INFO, f"Version removed: {_path(name)}", version=number, freed=size, reason=reason)
+    def version_removed(self, name: str, number: int, size: int, freed: int, reason: str) -> None:
+        event(logging.INFO, f"Version removed: {_path(name)}", version=number, size=size, freed=freed, reason=reason)
 
     def content_shared(self, name: str, saved: int) -> None:
         event(logging.INFO, f"Content shared: {_path(name)}", saved=saved)

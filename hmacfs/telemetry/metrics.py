@@ -74,7 +74,7 @@ class MetricsObserver(Observer):
     def file_absorbed(self, size: int) -> None:
         self._stored(-1, -size)
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
+    def version_removed(self, name: str, number: int, size: int, freed: int, reason: str) -> None:
         self._deleted(reason)
         self._stored(-1, -size)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.http import get, put
+from tests.support.metrics import scrape
 from tests.support.polling import until
 from tests.support.server import Server
 from tests.support.slot import Slot, content, fresh_token
@@ -50,6 +51,23 @@ def test_files_of_other_types_are_left_apart(server: Server) -> None:
     until(lambda: inode(server, "types/c") == inode(server, "types/a"), "those of one type share")
     assert inode(server, "types/b") != inode(server, "types/a")
     assert get(server, "types/b")["Content-Type"] == "image/png"
+
+
+def test_a_version_that_goes_while_others_have_its_content_leaves_the_figures_of_the_store(tmp_path: Path) -> None:
+    with Server(tmp_path, EnableVersioning=True, MaxVersions=1, VersionsPerDay=0, DeduplicationEnabled=True) as server:
+        for letter in (b"A", b"B"):
+            put(server, f"first/{letter.decode()}", letter * 5000)
+        for turn, letter in enumerate((b"A", b"B", b"A", b"B")):
+            put(server, "often/f", letter * 5000)
+            until(lambda turn=turn: len(server.lines("saved=5000")) == turn + 1, "it shares its content")  # type: ignore[misc]
+
+        told = "hmac_file_server_store_bytes"
+        until(lambda: scrape(server).value("hmac_file_server_store_files") == 4, "two files, a third and its version")
+        until(lambda: scrape(server).value(told) == 4 * 5000, "each counts once for its name")
+        gone = server.lines("Version removed")
+
+    assert len(gone) == 2
+    assert all("size=5000 freed=0" in line for line in gone)
 
 
 def test_a_resumed_upload_keeps_its_token_and_its_own_inode(server: Server) -> None:

@@ -51,14 +51,14 @@ PLACES = 5
 class Told(Observer):
     def __init__(self) -> None:
         self.completed: list[tuple[str, int]] = []
-        self.pruned: list[tuple[str, int, int, str]] = []
+        self.pruned: list[tuple[str, int, int, int, str]] = []
         self.absorbed: list[int] = []
 
     def file_absorbed(self, size: int) -> None:
         self.absorbed.append(size)
 
-    def version_removed(self, name: str, number: int, size: int, reason: str) -> None:
-        self.pruned.append((name, number, size, reason))
+    def version_removed(self, name: str, number: int, size: int, freed: int, reason: str) -> None:
+        self.pruned.append((name, number, size, freed, reason))
 
     def upload_completed(self, name: str, size: int, seconds: float, uploader: str = "", client: str = "") -> None:
         self.completed.append((name, size))

@@ -97,7 +97,19 @@ def test_a_version_that_an_upload_pushes_out_is_told(make: Make) -> None:
         plain(house, content_of(size))
 
     assert kept(house) == [200]
-    assert house.told.pruned == [("a/b.jpg", 1, 100, "MaxVersions"), ("a/b.jpg", 2, 150, "MaxVersions")]
+    assert house.told.pruned == [("a/b.jpg", 1, 100, 100, "MaxVersions"), ("a/b.jpg", 2, 150, 150, "MaxVersions")]
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_version_whose_content_has_another_name_is_told_with_its_size_though_it_frees_nothing(make: Make) -> None:
+    house = make(versions={"most": 1})
+    plain(house, RIGHT)
+    (house.store / "a/other.jpg").hardlink_to(house.store / "a/b.jpg")
+
+    for size in (150, 200):
+        plain(house, content_of(size))
+
+    assert house.told.pruned == [("a/b.jpg", 1, 100, 0, "MaxVersions")]
 
 
 @pytest.mark.usefixtures("each_way")
@@ -125,7 +137,7 @@ def test_a_version_that_an_upload_in_pieces_pushes_out_is_told(make: Make) -> No
 
     house.piece(0, 200, 200)
 
-    assert house.told.pruned == [("a/b.jpg", 1, 100, "MaxVersions")]
+    assert house.told.pruned == [("a/b.jpg", 1, 100, 100, "MaxVersions")]
 
 
 @pytest.mark.usefixtures("each_way")

@@ -36,7 +36,7 @@ CHANGES: list[tuple[Callable[[AuditObserver], None], dict[str, Any]]] = [
         {"event": "delete", "path": "a/b", "size": 5, "reason": "FileTTL", "version": 3},
     ),
     (
-        lambda it: it.version_removed("a/b", 2, 5, "MaxVersions"),
+        lambda it: it.version_removed("a/b", 2, 5, 0, "MaxVersions"),
         {"event": "delete", "path": "a/b", "size": 5, "reason": "MaxVersions", "version": 2},
     ),
     (lambda it: it.swept(9, 90, 2, 20, 0.5), {"event": "sweep", "files": 9, "stored": 90, "removed": 2, "freed": 20}),

@@ -383,6 +383,15 @@ def test_an_unforeseen_failure_is_told_with_its_trace(file: Path) -> None:
     assert any("EIO: Input/output error" in line for line in lines(file)[1:])
 
 
+def test_a_version_that_was_pushed_out_is_told_with_its_size_and_what_that_freed(file: Path) -> None:
+    logs.configure("info", str(file))
+
+    LogObserver().version_removed("a/b%20c", 3, 90112, 0, "MaxVersions")
+
+    (line,) = lines(file)
+    assert line.endswith("Version removed: a/b%20c version=3 size=90112 freed=0 reason=MaxVersions")
+
+
 def test_a_sweep_that_failed_names_the_path(file: Path) -> None:
     logs.configure("info", str(file))
     failure = StorageFailed("ENOTDIR: Not a directory")

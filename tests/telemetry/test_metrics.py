@@ -239,7 +239,7 @@ def test_rate_limits_bans_and_signatures_count(house: House) -> None:
 
 def test_deleted_files_count_by_reason_and_leave_the_store(house: House) -> None:
     house.observer.file_removed("a", 10, "FileTTL", 0)
-    house.observer.version_removed("a", 3, 20, "MaxVersions")
+    house.observer.version_removed("a", 3, 20, 0, "MaxVersions")
     house.observer.file_removed("b", 5, "DELETE", 0, "192.0.2.1")
 
     told = house.told()
