@@ -65,7 +65,7 @@ def test_a_transfer_that_ends_badly_gives_its_turn_back(tmp_path: Path, end: str
 
 
 def test_a_transfer_over_max_workers_that_waits_too_long_is_503(tmp_path: Path) -> None:
-    shorter = {"hmacfs.services.admission:WAIT_SECONDS": 1.5}
+    shorter = {"hmacfs.services.gate:WAIT_SECONDS": 1.5}
     with Server(tmp_path, MaxWorkers=1, constants=shorter) as server, ExitStack() as stack:
         first = begin_upload(server, stack, "late/first", SIZE)
         (server.store_dir / "foreign").write_bytes(bytes(SIZE))

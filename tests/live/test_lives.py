@@ -111,7 +111,7 @@ def test_a_deletion_takes_the_versions_along_and_no_face_brings_anything_back(se
     assert {name: face(answer) for name, answer in answers.items()} == dict.fromkeys(answers, (410, "gone"))
     assert get(server, "deleted/a.txt").status == 410
     assert signed(server, "GET", "deleted/a.txt", "&versions").status == 410
-    assert signed(server, "GET", "deleted/a.txt", "&version=1").status == 404
+    assert signed(server, "GET", "deleted/a.txt", "&version=1").status == 410
     assert signed(server, "DELETE", "deleted/a.txt").status == 404
     assert not (server.store_dir / "deleted").exists()
 
