@@ -39,7 +39,7 @@ def quotas(
         return Quotas()
     rules = QuotaRules(settings.user_quota, settings.quota_by_first_segment, settings.session_ttl)
     replaced = storage if settings.enable_versioning else None
-    return UserQuotas(state, recorder, rules, time.time, kept.count if kept else None, replaced)
+    return UserQuotas(state, recorder, rules, time.time, kept.standing if kept else None, replaced)
 
 
 def check_rate(settings: Settings, state: SharedState) -> Callable[[str], None] | None:

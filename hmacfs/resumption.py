@@ -33,8 +33,9 @@ class Resumption:
 
 
 def resumption(settings: Settings, shop: Workshop, uploads: Uploads, kept: LocalPartials, quotas: Quotas) -> Resumption:
-    """Both over one engine; what ``kept`` removes by itself is told to the recorder."""
+    """Both over one engine; what ``kept`` removes by itself is told to the recorder and to quotas."""
     kept.on_removed = shop.recorder.session_removed
+    kept.on_left = quotas.removed if settings.user_quota else None
     authority, admission, intake, clocks = shop.authority, shop.admission, shop.intake, shop.clocks
     rules = ResumeRules(ttl=settings.session_ttl, in_any_order=settings.chunking_enabled)
     engine = Engine(kept, authority, admission, intake, uploads, shop.recorder, shop.retries, clocks, rules, quotas)

@@ -11,7 +11,7 @@ The quota is soft: while no tier answers, or the catalogue cannot be asked, uplo
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,7 +21,7 @@ from hmacfs.core.paths import SlotPath
 from hmacfs.errors import QuotaExceeded, RequestError, StateUnavailable, UploadComplete
 from hmacfs.services.recorder import Recorder
 from hmacfs.state.base import AT_WORK, Accounts, Catalog, Grant, Reservation
-from hmacfs.storage.base import Storage
+from hmacfs.storage.base import Standing, Storage, UploadHeader
 
 COUNT_SECONDS = 900
 """How long a count holds. It may be wrong by what was lost on its way to shared state, and heals with the next one."""
@@ -90,7 +90,15 @@ class Quotas:
         """The file was published, and left to the recorder before. Never waits."""
 
     def give_back(self, path: SlotPath, total: int, named: str) -> None:
-        """The upload has ended otherwise; unless the slot has another one that goes on. Never waits for a tier."""
+        """The upload has ended otherwise; unless the slot has another one of this size that goes on. Never waits for a
+        tier."""
+
+    def removed(self, header: UploadHeader, left: Sequence[Standing]) -> None:
+        """An unfinished upload has gone, whoever removed it. From any thread; never waits.
+
+        Args:
+            left: what its slot still has: other unfinished uploads, and its file.
+        """
 
     def start(self) -> None:
         """Begin to look after what is held. Twice is harmless."""
@@ -106,7 +114,7 @@ class UserQuotas(Quotas):
         state: asked on the way of every upload of somebody known.
         recorder: told how reservations end.
         clock: Unix seconds.
-        partials_of: how many unfinished uploads a slot has; None where uploads cannot be resumed.
+        standing_of: the unfinished uploads of a slot; None where uploads cannot be resumed.
         replaced: where the files lie that uploads replace; None where they replace none (EnableVersioning).
     """
 
@@ -116,14 +124,14 @@ class UserQuotas(Quotas):
         recorder: Recorder,
         rules: QuotaRules,
         clock: Callable[[], float],
-        partials_of: Callable[[SlotPath], int] | None = None,
+        standing_of: Callable[[SlotPath], Sequence[Standing]] | None = None,
         replaced: Storage | None = None,
     ) -> None:
         self._state = state
         self._recorder = recorder
         self._rules = rules
         self._clock = clock
-        self._partials_of = partials_of
+        self._standing_of = standing_of
         self._replaced = replaced
         self._held: dict[str, tuple[Reservation, float]] = {}
         self._counted_at: dict[str, float] = {}
@@ -150,6 +158,12 @@ class UserQuotas(Quotas):
         uploader = self.uploader(path, named)
         if uploader:
             self._give_back(path, self._wish(path, total, uploader, "", SHARED_SECONDS))
+
+    def removed(self, header: UploadHeader, left: Sequence[Standing]) -> None:
+        if uploader := self.uploader(header.path, header.uploader):
+            wish = self._wish(header.path, header.total, uploader, "", SHARED_SECONDS)
+            if not self._stands_for(wish, header.path, left):
+                self._recorder.quota_left(wish)
 
     def start(self) -> None:
         if self._thread is None:
@@ -201,9 +215,11 @@ class UserQuotas(Quotas):
             del self._held[wish.owner]
 
     def _wish(self, path: SlotPath, total: int, uploader: str, owner: str, life: float) -> Reservation:
-        account = quota.account_of(uploader)
-        key = quota.reservation_key(account, path, total)
-        return Reservation(account, key, total, owner, int(self._clock() + life))
+        key = self._key(path, total, uploader)
+        return Reservation(quota.account_of(uploader), key, total, owner, int(self._clock() + life))
+
+    def _key(self, path: SlotPath, total: int, uploader: str) -> str:
+        return quota.reservation_key(quota.account_of(uploader), path, total)
 
     def _reserve(self, wish: Reservation, uploader: str) -> None:
         """Raises QuotaExceeded."""
@@ -238,10 +254,14 @@ class UserQuotas(Quotas):
         self._counted_at[account] = now
         return True
 
+    def _stands_for(self, wish: Reservation, path: SlotPath, found: Sequence[Standing]) -> bool:
+        """Whether one of these shares the reservation."""
+        return any(wish.key == self._key(path, each.total, self.uploader(path, each.uploader)) for each in found)
+
     def _give_back(self, path: SlotPath, wish: Reservation) -> None:
-        """Unless something is kept of an upload to this slot, which somebody may continue."""
+        """Unless something is kept of an upload that shares it, which somebody may continue."""
         try:
-            goes_on = self._partials_of is not None and self._partials_of(path) > 0
+            goes_on = self._standing_of is not None and self._stands_for(wish, path, self._standing_of(path))
         except RequestError:  # a failing disk; the reservation expires
             goes_on = True
         if not goes_on:

@@ -136,6 +136,11 @@ class Recorder:
         self._take((_GIVEN_BACK, reservation.key + reservation.owner, reservation))
         self._due.set()
 
+    def quota_left(self, reservation: Reservation) -> None:
+        """As ``quota_given_back``, from any native thread: written within FLUSH_SECONDS, without waking the writer."""
+        self._pushed_out += len(self._facts) >= MOST_FACTS
+        self._facts.append((_GIVEN_BACK, reservation.key + reservation.owner, reservation))
+
     def start(self) -> None:
         """Begin to write. Twice is harmless."""
         if self._thread is None:

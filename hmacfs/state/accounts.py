@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, bindparam, delete, fun
 from sqlalchemy.sql.dml import Insert
 
 from hmacfs.state import schema
-from hmacfs.state.base import MOST_RESERVATIONS, SHARED, Grant, Reservation, owner_after
+from hmacfs.state.base import AT_WORK, MOST_RESERVATIONS, SHARED, Grant, Reservation, owner_after
 from hmacfs.state.batches import BATCH, parts
 from hmacfs.state.statements import insert_or_update
 from hmacfs.state.transactions import transaction
@@ -74,7 +74,7 @@ class SqlAccounts(ABC):
 
     def give_back(self, reservations: Sequence[Reservation]) -> None:
         table = schema.reservations
-        is_shared = table.c.owner.startswith(SHARED, autoescape=True)
+        is_in_use = or_(*[table.c.owner.startswith(mark, autoescape=True) for mark in (SHARED, AT_WORK)])
 
         def give_back(connection: Connection) -> None:
             for part in parts(sorted(reservations, key=lambda each: each.key)):
@@ -82,8 +82,8 @@ class SqlAccounts(ABC):
                 owned = [each for each in part if each.owner]
                 ours = table.c.key.in_([each.key for each in owned])
                 owners, sharing = [each.owner for each in owned], [SHARED + each.owner for each in owned]
-                connection.execute(delete(table).where(or_(ours & table.c.owner.in_(owners), anybodys & ~is_shared)))
-                shortened = update(table).where(or_(ours & table.c.owner.in_(sharing), anybodys & is_shared))
+                connection.execute(delete(table).where(or_(ours & table.c.owner.in_(owners), anybodys & ~is_in_use)))
+                shortened = update(table).where(or_(ours & table.c.owner.in_(sharing), anybodys & is_in_use))
                 sooner = func.min if connection.dialect.name == "sqlite" else func.least
                 ends = sooner(table.c.expires_at, max(each.expires_at for each in part))
                 connection.execute(shortened.values(expires_at=ends))

@@ -314,7 +314,8 @@ class Accounts(Protocol):
     def give_back(self, reservations: Sequence[Reservation]) -> None:
         """These uploads have ended otherwise. A reservation that another owner has taken over meanwhile stays. One that
         was taken over from somebody who may be at work still (``SHARED``) ends at the given ``expires_at``, or before:
-        whoever is at work renews it until then."""
+        whoever is at work renews it until then. So does one that somebody at work holds (``AT_WORK``), where the given
+        owner is empty."""
 
     def used(self, account: str, now: int) -> int | None:
         """Bytes stored and reserved; None where they are not counted."""

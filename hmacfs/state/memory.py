@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from hmacfs.state.base import (
+    AT_WORK,
     MOST_RESERVATIONS,
     SHARED,
     BanStore,
@@ -126,7 +127,7 @@ class MemoryTier:
                 found = self._reservations.get(each.key)
                 if found is None or each.owner not in ("", found.owner.removeprefix(SHARED)):
                     continue
-                if found.owner.startswith(SHARED):
+                if found.owner.startswith(SHARED) or (not each.owner and found.owner.startswith(AT_WORK)):
                     ends = min(found.expires_at, each.expires_at)
                     self._reservations[each.key] = replace(found, expires_at=ends)
                 else:

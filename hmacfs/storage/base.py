@@ -304,6 +304,14 @@ class Snapshot:
     changed_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a slot has of a file, whole or not. Attributes: total: bytes of all of it. uploader: as in Metadata."""
+
+    total: int
+    uploader: str
+
+
 class UploadClaim(Protocol):
     """The right to write one range of an upload, which nobody else has at the same time.
 
@@ -431,6 +439,9 @@ class Partials(Protocol):
 
     def count(self, path: SlotPath) -> int:
         """How many partials the slot has."""
+
+    def standing(self, path: SlotPath) -> Sequence[Standing]:
+        """The slot's unfinished uploads, one by one: those that somebody writes or may continue."""
 
     def new_id(self, path: SlotPath) -> str:
         """An unguessable id for an upload of this slot."""

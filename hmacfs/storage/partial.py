@@ -149,8 +149,7 @@ class LocalPartial:
         self.journal.set_state(State.GONE)
         self.journal.want(0, META)
         self._forget(tidy=tidy)
-        if not self.is_draft:  # what the draft's token stands for may go on
-            self._home.on_removed(self.header.key, self.header.started_at)
+        self._home.removed_now(self.header, is_draft=self.is_draft)
 
     def went_back_now(self) -> bool:
         """Whether the offset may be smaller than what a client was told, which the draft does not allow: nothing is

@@ -7,15 +7,16 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from hmacfs.core import upload
 from hmacfs.core.paths import SlotPath
 from hmacfs.core.upload import State
-from hmacfs.errors import StorageFailed, TooManySessions, UploadExists
-from hmacfs.storage import fsutil, private
+from hmacfs.errors import RequestError, StorageFailed, TooManySessions, UploadExists
+from hmacfs.storage import fsutil, private, standing
 from hmacfs.storage.adopting import adopt_left
-from hmacfs.storage.base import UploadHeader, os_errors_translated
+from hmacfs.storage.base import Standing, UploadHeader, os_errors_translated
 from hmacfs.storage.journal import META, Journal
 from hmacfs.storage.local import LocalStorage
 from hmacfs.storage.partial import LocalPartial
@@ -43,6 +44,8 @@ class LocalPartials:
     Attributes:
         on_removed: called with key and ``started_at`` of an upload that was removed before its end, whoever removed it;
             from a thread of the disk pool. It must not wait and not raise.
+        on_left: called, likewise, with the header of each upload that was removed before its end, drafts too, and with
+            what the slot has left: other unfinished uploads, and its file. None: nobody looks for that.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class LocalPartials:
         self._clock = clock
         self.turns = Turns()
         self.on_removed: Callable[[str, float], None] = _nobody
+        self.on_left: Callable[[UploadHeader, Sequence[Standing]], None] | None = None
         storage.on_published = self.clear
 
     def create(
@@ -84,6 +88,10 @@ class LocalPartials:
         with self.turns.of(slot_name(path)):
             return self._run(self._count, slot_name(path))
 
+    def standing(self, path: SlotPath) -> Sequence[Standing]:
+        with self.turns.of(slot_name(path)):
+            return self._run(standing.unfinished, self, path)
+
     def new_id(self, path: SlotPath) -> str:
         return secrets.token_urlsafe(18) + slot_name(path)
 
@@ -110,6 +118,18 @@ class LocalPartials:
                     partial.close()
         except (OSError, StorageFailed):
             pass  # the file is there: what is left is swept after SessionTTL
+
+    def removed_now(self, header: UploadHeader, *, is_draft: bool) -> None:
+        """An upload has gone before its end. For jobs of the disk pool; raises nothing: it has gone whatever happens.
+
+        Args:
+            is_draft: what its token stands for may go on.
+        """
+        if not is_draft:
+            self.on_removed(header.key, header.started_at)
+        if self.on_left is not None:
+            with suppress(OSError, RequestError):  # what nobody could look for expires
+                self.on_left(header, standing.left(self, header.path))
 
     def open_now(self, slot: str, name: str) -> LocalPartial | None:
         """For jobs of the disk pool; None when there is none of this name, or it has ended, or cannot be read."""
@@ -243,8 +263,7 @@ class LocalPartials:
             if journal.state is State.GONE:
                 private.remove_file(os.path.join(self.folders.at(slot), data_name))
                 private.remove_file(os.path.join(self.folders.at(slot), name))
-                if not name.startswith(UNNAMED):
-                    self.on_removed(header.key, header.started_at)
+                self.removed_now(header, is_draft=name.startswith(UNNAMED))
         except StorageFailed:  # damaged: as good as none, and nobody may be kept from beginning anew by it
             private.remove_file(os.path.join(self.folders.at(slot), name))
             self._remove_unnamed(slot)

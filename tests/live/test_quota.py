@@ -149,6 +149,16 @@ def test_a_terminated_upload_gives_its_bytes_back(server: Server, way: str) -> N
     until(lambda: put(server, f"ended-{way}/2/a", b"hello").status == 201, "there is room again")
 
 
+@pytest.mark.parametrize("way", FACES)
+def test_a_file_in_one_piece_gives_back_what_a_larger_upload_to_its_path_had_reserved(server: Server, way: str) -> None:
+    Upload(way, f"other-{way}/1/a", bytes(QUOTA)).begin(server, 1000)
+    assert face(put(server, f"other-{way}/2/a", b"hello")) == FULL
+
+    assert put(server, f"other-{way}/1/a", b"").status == 201
+
+    until(lambda: put(server, f"other-{way}/2/a", bytes(QUOTA)).status == 201, "there is room again")
+
+
 @pytest.fixture(scope="module")
 def redis_tier() -> Iterator[RedisTierServer]:
     tier: TierServer = tier_servers()["redis"]()

@@ -182,7 +182,8 @@ class House:
         self.versions = None if versions is None else kept_versions(store, storage, **versions)
         by_path = QuotaRules(quota, by_first_segment=True, session_ttl=TTL)
         replaced = None if versions is None else storage
-        with_quota = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.count, replaced)
+        with_quota = UserQuotas(self.tier, self.recorder, by_path, time.time, kept.standing, replaced)
+        kept.on_left = with_quota.removed if quota else None
         self.quotas = with_quota if quota else Quotas()
         self.uploads = Uploads(
             storage, authority, self.admission, intake, self.told, clocks, self.recorder, retries,

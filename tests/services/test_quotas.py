@@ -36,8 +36,9 @@ from hmacfs.services.quotas import (
     UserQuotas,
 )
 from hmacfs.services.recorder import Recorder
-from hmacfs.state.base import Accounts, FileRow
+from hmacfs.state.base import Accounts, FileRow, Reservation
 from hmacfs.state.memory import MemoryTier
+from hmacfs.storage.base import Standing
 from tests.services import resuming, uploading
 from tests.services.resuming import piece_sum, whole_sum
 from tests.services.test_policy import NO_PROGRAMS, PROGRAM
@@ -84,13 +85,13 @@ class Desk:
         self.now = 1_000_000.0
         self.tier = Tier()
         self.recorder = Recorder(self.tier, Schedule(0, 0), lambda: 0.0, lambda _: None)
-        self.partials: dict[str, int] = {}
+        self.partials: dict[str, list[Standing]] = {}
         self.rules = QuotaRules(most, **{"by_first_segment": True, "session_ttl": 5000.0, **rules})
         self.quotas = self.another()
 
     def another(self) -> UserQuotas:
         """Those of another process."""
-        of = lambda path: self.partials.get(path.raw.decode(), 0)  # noqa: E731
+        of = lambda path: self.partials.get(path.raw.decode(), [])  # noqa: E731
         return UserQuotas(self.tier, self.recorder, self.rules, lambda: self.now, of)
 
     def held(self, path: str, total: int, **more: Any) -> Any:
@@ -193,7 +194,7 @@ def test_two_requests_for_one_slot_are_counted_once(desk: Desk) -> None:
 
 
 def test_a_retry_after_a_broken_upload_needs_no_more_room(desk: Desk) -> None:
-    desk.partials[PATH] = 1  # what arrived is kept
+    desk.partials[PATH] = [Standing(100, "")]  # what arrived is kept
     with pytest.raises(Truncated), desk.held(PATH, 100, resumable=True):
         raise Truncated
 
@@ -265,7 +266,7 @@ def test_what_failed_requests_of_one_slot_shared_is_free_soon(desk: Desk) -> Non
 
 
 def test_what_is_kept_of_an_upload_stays_reserved_as_long_as_it_is_kept(desk: Desk) -> None:
-    desk.partials[PATH] = 1
+    desk.partials[PATH] = [Standing(100, "")]
     with pytest.raises(Truncated), desk.held(PATH, 100, resumable=True):
         raise Truncated
 
@@ -643,6 +644,96 @@ def test_a_terminated_upload_leaves_the_bytes_of_another_one_to_the_slot(pieces:
     assert counted(pieces) == 0
 
 
+def test_a_terminated_upload_gives_its_bytes_back_though_the_slot_has_one_of_another_size(
+    pieces: resuming.House,
+) -> None:
+    first, second = pieces.created(40, path=PATH), pieces.created(90, path=PATH)
+    assert counted(pieces) == 130
+
+    pieces.resumable.terminate(first)
+    assert counted(pieces) == 90
+    pieces.resumable.terminate(second)
+    assert counted(pieces) == 0
+
+
+def test_a_published_file_gives_back_what_uploads_of_other_sizes_to_its_slot_had_reserved(
+    pieces: resuming.House,
+) -> None:
+    pieces.piece(0, 1, path=PATH)
+    pieces.created(40, path=PATH)
+    assert counted(pieces) == 140
+
+    pieces.uploads.receive(resuming.request(5, "", path=PATH), pieces.body(b"hello"))
+
+    assert counted(pieces) == 5
+
+
+def test_a_file_that_was_completed_in_pieces_gives_back_what_the_others_of_its_slot_had_reserved(
+    pieces: resuming.House,
+) -> None:
+    pieces.created(40, path=PATH)
+
+    pieces.piece(0, 100, path=PATH)
+
+    assert counted(pieces) == 100
+    assert pieces.tier.stored_bytes("romeo") == 100
+
+
+def test_what_was_published_is_never_free_before_it_counts_as_stored(pieces: resuming.House) -> None:
+    pieces.created(path=PATH)
+    settled: list[Reservation] = []
+    pieces.recorder.quota_settled = settled.append  # type: ignore[method-assign]
+
+    pieces.piece(0, 100, path=PATH)  # and the other one of this size goes
+
+    account, now = quota.account_of("romeo"), int(time.time())
+    assert counted(pieces) == 100
+    pieces.tier.settle(settled)
+    assert pieces.tier.used(account, now) == 100
+
+
+def test_an_upload_that_makes_room_for_another_one_gives_its_bytes_back(pieces: resuming.House) -> None:
+    for total in (10, 20, 30, 40):
+        pieces.created(total, path=PATH)
+
+    assert len(pieces.shelf.partials.standing(PATH_SLOT)) == 3
+    assert counted(pieces) == sum(each.total for each in pieces.shelf.partials.standing(PATH_SLOT))
+
+
+def test_an_upload_that_a_sweep_finds_expired_gives_its_bytes_back(pieces: resuming.House) -> None:
+    pieces.created(40, path=PATH)
+    pieces.piece(0, 10, path=PATH)
+    assert counted(pieces) == 140
+    pieces.shelf.partials._clock = lambda: time.time() + TTL + 1
+
+    pieces.shelf.partials.sweep()
+
+    assert counted(pieces) == 0
+
+
+def test_a_deleted_file_gives_back_what_uploads_to_its_slot_had_reserved(tmp_path: Path) -> None:
+    house = resuming.House(tmp_path / "store", quota=150, versions={})
+    house.uploads.receive(resuming.request(60, "", path=PATH), house.body(content_of(60)))
+    house.created(100, path=PATH)
+    assert counted(house) == 100
+
+    house.shelf.storage.delete(PATH_SLOT)
+
+    assert counted(house) == 60  # as the catalogue says until it hears of the deletion
+    house.close()
+
+
+def test_an_upload_that_is_removed_leaves_the_bytes_of_one_in_one_piece_that_is_at_work(
+    pieces: resuming.House,
+) -> None:
+    upload_id = pieces.created(path=PATH)
+
+    with pieces.quotas.held(PATH_SLOT, 100, ""):
+        pieces.resumable.terminate(upload_id)
+
+        assert counted(pieces) == 100
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [
@@ -695,10 +786,10 @@ def test_an_upload_that_expires_gives_its_bytes_back_by_itself(tmp_path: Path) -
 
 
 def test_a_failing_disk_leaves_the_reservation_to_its_expiry(desk: Desk) -> None:
-    def fail(_path: object) -> int:
+    def fail(_path: object) -> list[Standing]:
         raise StorageFailed("EIO")
 
-    desk.quotas._partials_of = fail
+    desk.quotas._standing_of = fail
     with pytest.raises(Truncated), desk.held(PATH, 100):
         raise Truncated
 

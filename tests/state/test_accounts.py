@@ -161,6 +161,22 @@ def test_what_was_taken_over_from_somebody_at_work_stays_for_as_long_as_a_renewa
     assert tier.used(ALICE, NOW + 500) == 60
 
 
+def test_what_somebody_at_work_holds_is_given_back_whosever_it_is_for_as_long_as_a_renewal_may_take(tier: Tier) -> None:
+    counted(tier)
+    asked(tier, 1, 60, owner="first", expires_at=NOW + 300)
+    asked(tier, 1, 60, owner="run:second", expires_at=NOW + 300)
+
+    given = replace(wish(1, 60), owner="", expires_at=NOW + 120)
+    tier.give_back([given])
+    tier.give_back([replace(given, expires_at=NOW + 200)])
+
+    assert [tier.used(ALICE, NOW + after) for after in (0, 119, 120)] == [60, 60, 0]
+    tier.renew([wish(1, 60, owner="run:second", expires_at=NOW + 400)], NOW + 100)
+    assert tier.used(ALICE, NOW + 399) == 60
+    tier.give_back([wish(1, 60, owner="run:second")])
+    assert tier.used(ALICE, NOW) == 0
+
+
 def test_what_was_taken_over_from_somebody_whose_time_was_over_is_given_back_at_once(tier: Tier) -> None:
     counted(tier)
     asked(tier, 1, 60, owner="run:first", expires_at=NOW + 10)

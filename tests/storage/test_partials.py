@@ -9,6 +9,7 @@ import pytest
 
 from hmacfs.core.upload import State
 from hmacfs.errors import StorageFull, TooManySessions, UploadExists
+from hmacfs.storage.base import Standing
 from tests.storage.partialstore import EXISTED, REFUSED, TOKEN, Open, Wall
 from tests.support.resuming import TTL, TYPE, Shelf, header, slot, together, write
 
@@ -248,3 +249,16 @@ def test_a_creation_that_fails_leaves_nothing_that_counts(
     assert shelf.partials.count(slot("a/b.jpg")) == 0
     assert shelf.names() == []
     shelf.create(header()).close()
+
+
+def test_what_a_killed_process_left_of_an_upload_is_told_with_what_its_slot_has_left(shelf: Shelf) -> None:
+    told: list[tuple[int, list[Standing]]] = []
+    shelf.partials.on_left = lambda gone, left: told.append((gone.total, list(left)))
+    shelf.begin(header("another-of-client", total=70, uploader="juliet"), (0, 10)).close()
+    killed = shelf.begin(header(), (0, 10))
+    killed.journal.set_state(State.GONE)  # and it came no further
+    killed.close()
+
+    shelf.begin(header()).close()
+
+    assert told == [(100, [Standing(70, "juliet")])]

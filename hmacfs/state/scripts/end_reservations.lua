@@ -2,10 +2,11 @@
 -- ARGV: prefix of an account's key, "settle" or "give back", and for each reservation its account, key, owner
 -- and expiry.
 
--- As Accounts.give_back says; "+" is base.SHARED.
+-- As Accounts.give_back says; "+" is base.SHARED, "run:" base.AT_WORK.
 local function give_back(account, key, known, owner, expiry)
     local size, ends, holder = string.match(known, '^(%d+) (%d+) (.*)$')
     local is_shared = string.sub(holder, 1, 1) == '+'
+    is_shared = is_shared or (owner == '' and string.sub(holder, 1, 4) == 'run:')
     if not is_shared and (owner == '' or holder == owner) then
         redis.call('HDEL', account, key)
     elseif is_shared and (owner == '' or holder == '+' .. owner) and tonumber(expiry) < tonumber(ends) then
