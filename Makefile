@@ -18,13 +18,13 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/.ready-run
 	@exec $(BIN)/hmacfs serve --config $(CONFIG)
 
-# Everything, with real servers. CI=true turns a skipped live test into a failure. On two cores three at a time: tests
-# with servers wait for more than half of their time.
+# Everything, with real servers. CI=true turns a skipped live test into a failure. Two at a time: of three on two cores
+# one waits for a processor now and then, and some tests measure what clients wait.
 test: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What a developer runs before every commit: under a minute.
 check: $(VENV)/.ready-test
