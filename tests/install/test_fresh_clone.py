@@ -125,7 +125,7 @@ def test_plain_curl_puts_and_gets_a_file_with_a_strange_name(running: MakeRun, t
 
 
 def test_ctrl_c_ends_all_of_it_with_one_closing_line(clone: Path) -> None:
-    with MakeRun(clone) as run:
+    with MakeRun(clone, HMACFS_MONITORINTERVAL="0") as run:  # else its line may come just then
         before = run.out
 
         run.signal(signal.SIGINT)
