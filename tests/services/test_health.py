@@ -128,7 +128,7 @@ def test_the_other_facts_are_never_older_than_the_question() -> None:
     house.is_draining, house.down, house.trouble = True, {"redis": "gone"}, "SecretFile: gone."
     house.memory = 91 * MIB
 
-    assert house.codes() == ["draining", "tier-down", "secret-unreadable", "memory-over-limit"]
+    assert house.codes() == ["draining", "memory-over-limit", "tier-down", "secret-unreadable"]
 
 
 @pytest.mark.parametrize("store", [Store(free=50 * MIB), Store(free=50 * MIB - 1)])
