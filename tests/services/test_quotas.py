@@ -249,11 +249,12 @@ def test_a_request_that_fails_takes_nothing_from_another_of_its_slot_that_is_at_
         with pytest.raises(Truncated), other.held(slot(PATH), 100, "", resumable=resumable):
             raise Truncated
 
+        assert desk.used == 100
         assert desk.refuses("romeo/x2/b.bin", 1)
         desk.now += RENEW_SECONDS
         desk.quotas.renew()
         desk.now += SHARED_SECONDS
-        assert desk.refuses("romeo/x2/b.bin", 1)
+        assert desk.used == 100
 
 
 def test_what_failed_requests_of_one_slot_shared_is_free_soon(desk: Desk) -> None:
@@ -261,6 +262,7 @@ def test_what_failed_requests_of_one_slot_shared_is_free_soon(desk: Desk) -> Non
     with pytest.raises(Truncated), desk.held(PATH, 100), other.held(slot(PATH), 100, ""):
         raise Truncated
 
+    assert desk.used == 100
     desk.now += SHARED_SECONDS
     assert desk.used == 0
 
@@ -634,24 +636,15 @@ def test_a_terminated_upload_gives_its_bytes_back(pieces: resuming.House) -> Non
     assert counted(pieces) == 0
 
 
-def test_a_terminated_upload_leaves_the_bytes_of_another_one_to_the_slot(pieces: resuming.House) -> None:
-    first, second = pieces.created(path=PATH), pieces.created(path=PATH)
-    assert counted(pieces) == 100
-
-    pieces.resumable.terminate(first)
-    assert counted(pieces) == 100
-    pieces.resumable.terminate(second)
-    assert counted(pieces) == 0
-
-
-def test_a_terminated_upload_gives_its_bytes_back_though_the_slot_has_one_of_another_size(
-    pieces: resuming.House,
+@pytest.mark.parametrize(("sizes", "both", "one"), [((100, 100), 100, 100), ((40, 90), 130, 90)])
+def test_a_terminated_upload_gives_back_what_no_other_of_its_slot_and_size_needs(
+    pieces: resuming.House, sizes: tuple[int, int], both: int, one: int
 ) -> None:
-    first, second = pieces.created(40, path=PATH), pieces.created(90, path=PATH)
-    assert counted(pieces) == 130
+    first, second = (pieces.created(size, path=PATH) for size in sizes)
+    assert counted(pieces) == both
 
     pieces.resumable.terminate(first)
-    assert counted(pieces) == 90
+    assert counted(pieces) == one
     pieces.resumable.terminate(second)
     assert counted(pieces) == 0
 
